@@ -1,0 +1,1 @@
+//! One container's life, without ttrpc, HTTP or groups.
