@@ -1,1 +1,3 @@
-//! gam.
+//! Many containers: groups, services, events, metrics and the command line.
+
+pub mod server;
