@@ -13,9 +13,10 @@ use super::checked;
 /// ended.
 ///
 /// # Errors
-/// ESRCH if there is no such process, EINVAL for a pid below 1, EMFILE.
+/// ESRCH if there is no such process, `InvalidInput` for a pid below 1, EMFILE.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(io::ErrorKind::InvalidInput)?;
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 

@@ -172,13 +172,15 @@ impl Drop for Attributes {
     }
 }
 
-/// The empty set of signals and the full one.
+/// The empty set of signals, and the full one with the C library's internal signals (32 and 33), which sigfillset(3)
+/// leaves out: the child would have them ignored for ever.
 fn signal_sets() -> (libc::sigset_t, libc::sigset_t) {
-    let (mut none, mut all) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    // SAFETY: both calls write a whole set and cannot fail on a valid pointer.
+    let (mut none, mut all) = (MaybeUninit::uninit(), MaybeUninit::<libc::sigset_t>::uninit());
+    // SAFETY: sigemptyset writes a whole set and cannot fail on a valid pointer; a sigset_t is an array of integers, for
+    // which all ones is a valid value.
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
-        libc::sigfillset(all.as_mut_ptr());
+        all.as_mut_ptr().write_bytes(0xff, 1);
         (none.assume_init(), all.assume_init())
     }
 }
