@@ -86,7 +86,6 @@ impl Reaper {
     }
 
     /// See [`ExitSource::hold`].
-    #[must_use]
     pub fn hold(&self) -> Hold {
         Hold::take()
     }

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::Mode;
 use rustix::process::{chdir, getpid, set_child_subreaper, setsid, umask};
@@ -98,6 +99,8 @@ pub fn close_on_exec_all() -> io::Result<()> {
 /// # Errors
 /// EBADF if it is not open, `InvalidInput` if it was not passed on by exec.
 pub fn passed(fd: RawFd) -> io::Result<OwnedFd> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: fcntl on an integer, which answers EBADF if it is no open descriptor.
     let flags = checked(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
     if fd < 3 || flags & libc::c_long::from(libc::FD_CLOEXEC) != 0 {
