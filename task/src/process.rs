@@ -1,1 +1,9 @@
-//! process.
+//! Processes: how they are asked for, and how they are waited for.
+
+mod adopted;
+mod child;
+mod command;
+
+pub use adopted::{Process, Signals};
+pub use child::Child;
+pub use command::Command;
