@@ -13,7 +13,7 @@
 mod accept;
 mod call;
 mod connection;
-mod frame;
+pub(crate) mod frame;
 
 use std::collections::HashMap;
 use std::sync::Arc;

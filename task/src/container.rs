@@ -1,1 +1,119 @@
-//! container.
+//! A container: what is asked of it, one file per request.
+//!
+//! The pure [`state`](crate::state) machine decides what may happen; its inputs enter through [`Container::apply`], which
+//! announces what follows in one step with the change, so that events are in the order of the states. Nothing here holds
+//! a lock while the runtime works: a slow command of one request keeps no other waiting, and State, Wait, Pids, Stats and
+//! Connect are answered from memory and the kernel's files.
+
+mod checkpoint;
+mod create;
+mod delete;
+mod effect;
+mod error;
+mod exec;
+mod kill;
+mod member;
+mod pause;
+mod query;
+mod recording;
+mod start;
+mod update;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use checkpoint::CheckpointRequest;
+pub use create::CreateRequest;
+pub use error::ContainerError;
+pub use exec::ExecRequest;
+pub use query::{Listed, Report, Status};
+
+use self::member::Member;
+use crate::cgroup::{Cgroup, OomMonitor, OomWatch};
+use crate::event::EventSink;
+use crate::id::Key;
+use crate::options::Options;
+use crate::reaper::Reaper;
+use crate::runtime::Runtime;
+use crate::state::{ExecId, State};
+use crate::telemetry::Telemetry;
+
+/// What all containers of a manager share.
+pub struct Host {
+    /// Reaps their processes.
+    pub reaper: Arc<Reaper>,
+    /// Takes their events.
+    pub events: Arc<dyn EventSink>,
+    /// Counts what they do.
+    pub telemetry: Arc<dyn Telemetry>,
+    /// The directory of the group, for whoever looks for the manager by a record.
+    pub group: PathBuf,
+    /// Sees when their memory runs out; none where the kernel does not tell.
+    pub oom: Option<Arc<OomMonitor>>,
+}
+
+/// One container.
+pub struct Container {
+    key: Key,
+    bundle: PathBuf,
+    sandbox: Option<String>,
+    options: Options,
+    rootfs: Vec<crate::mount::Mount>,
+    checkpoint: create::RestoreFrom,
+    host: Arc<Host>,
+    runtime: Runtime,
+    init: Arc<Member>,
+    inner: Mutex<Inner>,
+    /// Lets one record be written at a time, the newest last.
+    recorder: Mutex<()>,
+    /// Lets one deletion work at a time.
+    deletion: tokio::sync::Mutex<()>,
+}
+
+/// What changes.
+struct Inner {
+    state: State,
+    execs: BTreeMap<ExecId, Arc<Member>>,
+    cgroup: Option<Cgroup>,
+    oom: Option<OomWatch>,
+}
+
+impl Container {
+    /// Whose container it is.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Its bundle's directory.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    /// The id of the sandbox it belongs to, which for a sandbox is its own; none outside of Kubernetes.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&str> {
+        self.sandbox.as_deref()
+    }
+
+    /// How the runtime is called for it.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Locks what changes, for a few instructions; never across an await.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process a request is about: init, or an exec.
+    fn member(&self, exec: Option<&str>) -> Result<Arc<Member>, ContainerError> {
+        match exec {
+            None => Ok(Arc::clone(&self.init)),
+            Some(id) => self.inner().execs.get(id).cloned().ok_or_else(|| ContainerError::no_exec(id)),
+        }
+    }
+}

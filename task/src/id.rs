@@ -35,7 +35,9 @@ pub fn validate(what: &'static str, id: &str) -> Result<(), IdError> {
     if id.len() > MAX_ID {
         return Err(IdError::TooLong(what, id.len()));
     }
-    let joined = id.split(['.', '_', '-']).all(|run| !run.is_empty() && run.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let joined = id
+        .split(['.', '_', '-'])
+        .all(|run| !run.is_empty() && run.bytes().all(|b| b.is_ascii_alphanumeric()));
     if joined { Ok(()) } else { Err(IdError::Malformed(what, id.chars().take(MAX_ID).collect())) }
 }
 

@@ -6,6 +6,7 @@
 //! [`mount`], [`spec`] and [`sys`].
 
 pub mod cgroup;
+pub mod cleanup;
 pub mod console;
 pub mod container;
 pub mod event;

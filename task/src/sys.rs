@@ -7,6 +7,8 @@ use std::io;
 
 pub mod daemon;
 pub mod inherit;
+pub mod loop_device;
+pub mod mount_attr;
 pub mod pass;
 pub mod pidfd;
 pub mod pipe;

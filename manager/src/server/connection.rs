@@ -30,7 +30,7 @@ impl Connection {
     pub(super) async fn respond(&self, stream: u32, payload: &[u8]) {
         let write = async {
             let mut writer = self.writer.lock().await;
-            frame::write(&mut *writer, stream, payload).await
+            frame::write(&mut *writer, stream, frame::RESPONSE, payload).await
         };
         match tokio::time::timeout(UNREAD, write).await {
             Ok(Ok(())) => {}

@@ -87,7 +87,9 @@ impl Exec {
 
     /// Takes the answer of its start; gives the exit that is to be announced now.
     pub(super) fn started(&mut self, id: &ExecId, pid: u32) -> Result<Option<Exit>, Refusal> {
-        let ExecPhase::Starting { early } = self.phase else { return Err(self.refuse("announce the start of", id)) };
+        let ExecPhase::Starting { early } = self.phase else {
+            return Err(self.refuse("announce the start of", id));
+        };
         self.phase = match early {
             Some(exit) => ExecPhase::Exited { pid, exit },
             None => ExecPhase::Running { pid },

@@ -58,7 +58,10 @@ impl Seen {
                 assert!(self.created && world.init == Life::Dead, "TaskExit of a living init");
                 assert!(!std::mem::replace(&mut self.exited, true), "two TaskExit");
                 assert!(!world.killing, "TaskExit before the survivors were killed");
-                assert!(world.exec_starting.iter().all(|starting| !starting), "TaskExit while an exec starts");
+                assert!(
+                    world.exec_starting.iter().all(|starting| !starting),
+                    "TaskExit while an exec starts"
+                );
                 for exec in &self.execs {
                     assert!(!exec.started || exec.exited, "init's TaskExit before an exec's");
                 }
@@ -199,12 +202,18 @@ fn explore(survivors: bool) -> usize {
                             | Input::StartExec(_)
                             | Input::DeleteExec(_)
                     );
-                    assert!(!answer, "the world's answer {input:?} was refused ({refusal}) in {state:?} {world:?}");
+                    assert!(
+                        !answer,
+                        "the world's answer {input:?} was refused ({refusal}) in {state:?} {world:?}"
+                    );
                 }
                 Ok(effects) => {
                     let mut next_seen = seen.clone();
                     if let Input::StartExec(_) = input {
-                        assert!(world.init == Life::Alive && seen.started, "exec started without a running init");
+                        assert!(
+                            world.init == Life::Alive && seen.started,
+                            "exec started without a running init"
+                        );
                     }
                     next_world.killing |= effects.contains(&Effect::KillAll);
                     for effect in &effects {
@@ -240,7 +249,8 @@ fn running() -> Vec<Input> {
 
 #[test]
 fn a1_an_exit_seen_while_start_is_in_flight_is_announced_after_it() {
-    let inputs = [Input::Created { pid: 1 }, Input::Start, Input::InitExited(exit(0)), Input::Started { pid: 1 }];
+    let inputs =
+        [Input::Created { pid: 1 }, Input::Start, Input::InitExited(exit(0)), Input::Started { pid: 1 }];
     let (_, effects) = run(inputs);
     assert_eq!(effects[1..], [Effect::AnnounceStarted, Effect::AnnounceExit(exit(0))]);
 }
@@ -288,5 +298,8 @@ fn g1_an_init_that_ends_while_paused_is_thawed_first() {
 #[test]
 fn d20_a_running_container_is_not_deleted() {
     let (mut state, _) = run(running());
-    assert!(matches!(state.step(Input::Delete), Err(Refusal::Container { action: "delete", state: "running" })));
+    assert!(matches!(
+        state.step(Input::Delete),
+        Err(Refusal::Container { action: "delete", state: "running" })
+    ));
 }

@@ -94,7 +94,9 @@ impl Init {
     pub fn can_kill(&self) -> Result<(), Refusal> {
         match self.phase {
             _ if self.exit.is_some() => Err(Refusal::Finished),
-            Phase::Creating | Phase::Restorable | Phase::Starting { restoring: true } => Err(self.refuse("kill")),
+            Phase::Creating | Phase::Restorable | Phase::Starting { restoring: true } => {
+                Err(self.refuse("kill"))
+            }
             Phase::Deleted => Err(Refusal::Finished),
             _ => Ok(()),
         }
@@ -124,7 +126,9 @@ impl Init {
 
     pub(super) fn can_add_exec(&self) -> Result<(), Refusal> {
         match self.phase {
-            Phase::Created | Phase::Starting { restoring: false } | Phase::Running if self.exit.is_none() => Ok(()),
+            Phase::Created | Phase::Starting { restoring: false } | Phase::Running if self.exit.is_none() => {
+                Ok(())
+            }
             _ => Err(self.refuse("exec in")),
         }
     }

@@ -1,0 +1,212 @@
+//! The containers of a manager, by containerd namespace and id (K1).
+//!
+//! A container has a slot from the beginning of its Create. After its Delete the slot tells what the Delete answered, so
+//! that asking again gives the same answer (D2), until the id is shut down or created again, its connection closes, or a
+//! minute has passed.
+
+mod creation;
+mod tombstone;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use gam_task::container::{Container, Status};
+use gam_task::id::Key;
+use tokio::sync::Notify;
+
+pub use creation::Creation;
+pub use tombstone::Tombstone;
+
+use crate::server::ConnectionId;
+
+/// What an id stands for.
+#[derive(Clone)]
+pub enum Slot {
+    /// It is being created.
+    Creating(Creation),
+    /// It is there.
+    Live(Arc<Container>),
+    /// It has been deleted.
+    Deleted(Arc<Tombstone>),
+}
+
+/// All containers of a manager.
+#[derive(Default)]
+pub struct Containers {
+    slots: DashMap<Key, Slot>,
+    /// Slots that are no tombstones.
+    members: AtomicUsize,
+    left: Notify,
+}
+
+/// An id that is taken already.
+#[derive(Debug, thiserror::Error)]
+#[error("container {0} already exists")]
+pub struct Taken(pub Key);
+
+impl Containers {
+    /// What `key` stands for.
+    #[must_use]
+    pub fn slot(&self, key: &Key) -> Option<Slot> {
+        let slot = self.slots.get(key)?.value().clone();
+        match slot {
+            Slot::Deleted(tombstone) if tombstone.is_old() => {
+                self.slots.remove_if(key, |_, slot| matches!(slot, Slot::Deleted(old) if old.is_old()));
+                None
+            }
+            slot => Some(slot),
+        }
+    }
+
+    /// The container that `key` stands for, if it is there.
+    #[must_use]
+    pub fn live(&self, key: &Key) -> Option<Arc<Container>> {
+        match self.slot(key) {
+            Some(Slot::Live(container)) => Some(container),
+            _ => None,
+        }
+    }
+
+    /// Every container that is there.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        let live = |slot: &Slot| match slot {
+            Slot::Live(container) => Some(Arc::clone(container)),
+            _ => None,
+        };
+        self.slots.iter().filter_map(|entry| live(entry.value())).collect()
+    }
+
+    /// How many containers are there or are being created.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.members.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a container has left.
+    pub async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    /// Takes the id of a container that is to be created over `connection`.
+    ///
+    /// # Errors
+    /// [`Taken`] if it is there or is being created.
+    pub fn reserve(self: &Arc<Self>, key: &Key, connection: ConnectionId) -> Result<Reservation, Taken> {
+        let creation = Creation::new(connection);
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(mut taken) => match taken.get() {
+                Slot::Deleted(_) => drop(taken.insert(Slot::Creating(creation.clone()))),
+                Slot::Creating(_) | Slot::Live(_) => return Err(Taken(key.clone())),
+            },
+            Entry::Vacant(free) => drop(free.insert(Slot::Creating(creation.clone()))),
+        }
+        self.members.fetch_add(1, Ordering::SeqCst);
+        Ok(Reservation { containers: Arc::clone(self), key: key.clone(), creation, kept: false })
+    }
+
+    /// Replaces a container that has been deleted by what its Delete answered.
+    pub fn bury(&self, container: &Arc<Container>, tombstone: Tombstone) {
+        let key = container.key();
+        let mut buried = false;
+        if let Some(mut slot) = self.slots.get_mut(key)
+            && matches!(slot.value(), Slot::Live(live) if Arc::ptr_eq(live, container))
+        {
+            *slot.value_mut() = Slot::Deleted(Arc::new(tombstone));
+            buried = true;
+        }
+        if buried {
+            self.departed();
+        }
+    }
+
+    /// Forgets what a deleted container's Delete answered.
+    pub fn forget(&self, key: &Key) {
+        self.slots.remove_if(key, |_, slot| matches!(slot, Slot::Deleted(_)));
+    }
+
+    /// A connection has closed: its deleted containers are forgotten, and what is being created over it is undone when it
+    /// is done (nobody waits for it any more).
+    pub fn closed(&self, connection: ConnectionId) {
+        self.slots.retain(|_, slot| match slot {
+            Slot::Deleted(tombstone) => tombstone.connection != connection,
+            Slot::Creating(creation) => {
+                if creation.connection == connection {
+                    creation.abandon();
+                }
+                true
+            }
+            Slot::Live(_) => true,
+        });
+    }
+
+    /// Forgets what was answered more than a minute ago.
+    pub fn forget_old(&self) {
+        self.slots.retain(|_, slot| !matches!(slot, Slot::Deleted(tombstone) if tombstone.is_old()));
+    }
+
+    /// How many containers there are in each state, for the metrics.
+    #[must_use]
+    pub fn by_state(&self) -> Vec<(&'static str, usize)> {
+        let mut counts = [("created", 0), ("running", 0), ("stopped", 0), ("paused", 0), ("creating", 0)];
+        for entry in &self.slots {
+            let name = match entry.value() {
+                Slot::Creating(_) => "creating",
+                Slot::Live(container) => match container.status() {
+                    Status::Created => "created",
+                    Status::Running => "running",
+                    Status::Stopped => "stopped",
+                    Status::Paused | Status::Pausing => "paused",
+                },
+                Slot::Deleted(_) => continue,
+            };
+            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == name) {
+                *count += 1;
+            }
+        }
+        counts.into()
+    }
+
+    fn departed(&self) {
+        self.members.fetch_sub(1, Ordering::SeqCst);
+        self.left.notify_waiters();
+        self.left.notify_one();
+    }
+}
+
+/// An id that is taken for a container that is being created. Dropped without it, the id is free again.
+pub struct Reservation {
+    containers: Arc<Containers>,
+    key: Key,
+    creation: Creation,
+    kept: bool,
+}
+
+impl Reservation {
+    /// Puts the container in its place. Gives it back if nobody waits for it any more: then it is to be undone, and the
+    /// id stays taken until the reservation is dropped.
+    ///
+    /// # Errors
+    /// The container, where its Create has been abandoned.
+    pub fn keep(&mut self, container: Arc<Container>) -> Result<(), Arc<Container>> {
+        let Some(mut slot) = self.containers.slots.get_mut(&self.key) else { return Err(container) };
+        if self.creation.is_abandoned() {
+            return Err(container);
+        }
+        *slot.value_mut() = Slot::Live(container);
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.containers.slots.remove_if(&self.key, |_, slot| matches!(slot, Slot::Creating(_)));
+            self.containers.departed();
+        }
+        self.creation.end();
+    }
+}

@@ -1,0 +1,40 @@
+//! A Create at work.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::server::ConnectionId;
+
+/// A container that is being created.
+#[derive(Clone)]
+pub struct Creation {
+    /// The connection that asked for it.
+    pub connection: ConnectionId,
+    abandoned: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Creation {
+    pub(super) fn new(connection: ConnectionId) -> Self {
+        Self { connection, abandoned: CancellationToken::new(), ended: CancellationToken::new() }
+    }
+
+    /// Says that nobody wants the container any more: it is undone when it has been made.
+    pub fn abandon(&self) {
+        self.abandoned.cancel();
+    }
+
+    /// Whether nobody wants it any more.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.is_cancelled()
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
+    /// Waits until it has been made, has failed, or has been undone.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}

@@ -1,0 +1,58 @@
+//! What `start`, `delete` and operators ask a manager: one JSON line, answered by one, over the group's control socket.
+
+mod client;
+mod listener;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ControlError};
+pub use listener::serve;
+
+/// The longest line, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Question {
+    /// A container is about to be created: where is its containerd namespace served?
+    Join {
+        /// The containerd namespace.
+        namespace: String,
+        /// The container's id.
+        id: String,
+    },
+    /// Delete a container, whatever its state.
+    Delete {
+        /// The containerd namespace.
+        namespace: String,
+        /// The container's id.
+        id: String,
+    },
+    /// What is every container doing?
+    Dump,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It is served here, and expected.
+    Joined {
+        /// The address, with `unix://`.
+        address: String,
+    },
+    /// It is deleted.
+    Deleted {
+        /// Init's pid.
+        pid: u32,
+        /// How init ended.
+        exit: gam_task::exit::Exit,
+    },
+    /// There is no such container.
+    Unknown,
+    /// What every container is doing.
+    Dumped(serde_json::Value),
+    /// It cannot be done.
+    Failed(String),
+}

@@ -1,0 +1,74 @@
+//! The side that asks: short-lived commands, so it blocks.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Answer, LONGEST, Question};
+
+/// Why a manager did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens: there is no manager, or it is dead.
+    #[error("no manager listens on {path}")]
+    Absent {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It listens and does not answer.
+    #[error("the manager at {path} does not answer")]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A connection to a manager.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: UnixStream,
+}
+
+impl Client {
+    /// Connects to the manager that listens on `path`; an answer may take `patience`.
+    ///
+    /// # Errors
+    /// [`ControlError::Absent`] if nobody listens.
+    pub fn connect(path: &Path, patience: Duration) -> Result<Self, ControlError> {
+        let connected = UnixStream::connect(path).and_then(|stream| {
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Ok(stream)
+        });
+        match connected {
+            Ok(stream) => Ok(Self { path: path.to_path_buf(), stream }),
+            Err(source) => Err(ControlError::Absent { path: path.to_path_buf(), source }),
+        }
+    }
+
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// [`ControlError::Silent`] if no answer comes in time, or none that is understood.
+    pub fn ask(&mut self, question: &Question) -> Result<Answer, ControlError> {
+        self.exchange(question).map_err(|source| ControlError::Silent { path: self.path.clone(), source })
+    }
+
+    fn exchange(&mut self, question: &Question) -> io::Result<Answer> {
+        let mut line = serde_json::to_vec(question)?;
+        line.push(b'\n');
+        self.stream.write_all(&line)?;
+        let mut answer = String::new();
+        BufReader::new(&self.stream).take(LONGEST << 10).read_line(&mut answer)?;
+        if answer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&answer)?)
+    }
+}

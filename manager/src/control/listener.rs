@@ -1,0 +1,77 @@
+//! The side that answers.
+
+use std::sync::Arc;
+
+use gam_task::id::Key;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{Answer, LONGEST, Question};
+use crate::manager::Manager;
+use crate::serve::dump;
+
+/// Answers whoever connects, until the manager ends.
+pub async fn serve(listener: UnixListener, manager: Arc<Manager>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(converse(stream, Arc::clone(&manager)))),
+            Err(error) => {
+                tracing::error!(%error, "cannot accept a control connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, manager: Arc<Manager>) {
+    let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
+    if !allowed {
+        return;
+    }
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::with_capacity(512, reader);
+    loop {
+        let mut line = String::new();
+        match (&mut reader).take(LONGEST).read_line(&mut line).await {
+            Ok(length) if length > 0 => {}
+            _ => return,
+        }
+        let answer = match serde_json::from_str(&line) {
+            Ok(question) => answer(question, &manager).await,
+            Err(error) => Answer::Failed(format!("the question is not understood: {error}")),
+        };
+        let mut text = serde_json::to_vec(&answer).unwrap_or_default();
+        text.push(b'\n');
+        if writer.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
+    match question {
+        Question::Join { namespace, id } => match Key::new(&namespace, &id) {
+            Ok(key) => join(key, manager),
+            Err(error) => Answer::Failed(error.to_string()),
+        },
+        Question::Delete { namespace, id } => match Key::new(&namespace, &id) {
+            Ok(key) => match manager.destroy(&key).await {
+                Ok(Some((pid, exit))) => Answer::Deleted { pid, exit },
+                Ok(None) => Answer::Unknown,
+                Err(error) => Answer::Failed(error.to_string()),
+            },
+            Err(error) => Answer::Failed(error.to_string()),
+        },
+        Question::Dump => Answer::Dumped(dump::describe(manager)),
+    }
+}
+
+/// Expects a container. The lease is there before the socket is told, so the manager does not leave in between (K3).
+fn join(key: Key, manager: &Arc<Manager>) -> Answer {
+    let namespace = Arc::clone(&key.namespace);
+    manager.leases.begin(key);
+    match manager.sockets.open(manager, &namespace) {
+        Ok(address) => Answer::Joined { address },
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a manager holds, and the few things that concern more than one of its containers.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gam_task::container::{Container, ContainerError, Host, Status};
+use gam_task::exit::Exit;
+use gam_task::id::Key;
+use gam_task::record;
+use gam_task::state::Refusal;
+
+use crate::containers::{Containers, Slot, Tombstone};
+use crate::leases::Leases;
+use crate::logs::Logs;
+use crate::metrics::Metrics;
+use crate::publisher::Publisher;
+use crate::serve::sockets::Sockets;
+use crate::server::ConnectionId;
+
+/// A manager at work.
+pub struct Manager {
+    /// Its containers.
+    pub containers: Arc<Containers>,
+    /// The containers that it has been told to expect.
+    pub leases: Leases,
+    /// What they share.
+    pub host: Arc<Host>,
+    /// Where their lines go.
+    pub logs: Logs,
+    /// What it listens on.
+    pub sockets: Sockets,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Takes events to containerd.
+    pub publisher: Arc<Publisher>,
+    /// Whether Shutdown has come when no container was there.
+    pub shut: AtomicBool,
+}
+
+impl Manager {
+    /// A container is about to be created: its lines go to its bundle's log, and its bundle says where it is served.
+    pub fn welcome(&self, key: &Key, bundle: &Path) {
+        self.shut.store(false, Ordering::SeqCst);
+        self.logs.add(key, bundle);
+        if let Some(address) = self.sockets.address(&key.namespace) {
+            missing(&bundle.join("address"), address.as_bytes(), 0o644);
+        }
+        if let Ok(binary) = std::env::current_exe() {
+            missing(&bundle.join("shim-binary-path"), binary.to_string_lossy().as_bytes(), 0o600);
+        }
+    }
+
+    /// A container has left, or never came to be.
+    pub fn farewell(&self, key: &Key) {
+        self.logs.remove(key);
+    }
+
+    /// Deletes a container, and remembers the answer for whoever asks again.
+    ///
+    /// # Errors
+    /// Those of [`Container::delete`].
+    pub async fn delete(&self, container: &Arc<Container>, connection: ConnectionId) -> Result<(u32, Exit), ContainerError> {
+        let (pid, exit) = container.delete().await?;
+        let streams = container.report(None)?.streams;
+        let tombstone = Tombstone::new(pid, exit, container.bundle().to_path_buf(), streams, connection);
+        self.containers.bury(container, tombstone);
+        self.farewell(container.key());
+        Ok((pid, exit))
+    }
+
+    /// Deletes a container whatever its state, as containerd's `delete` command wants it; none if it is not known.
+    ///
+    /// # Errors
+    /// Those of [`Container::delete`].
+    pub async fn destroy(&self, key: &Key) -> Result<Option<(u32, Exit)>, ContainerError> {
+        self.leases.end(key);
+        match self.containers.slot(key) {
+            None => Ok(None),
+            Some(Slot::Deleted(tombstone)) => Ok(Some((tombstone.pid, tombstone.exit))),
+            Some(Slot::Creating(creation)) => {
+                creation.abandon();
+                creation.ended().await;
+                Ok(None)
+            }
+            Some(Slot::Live(container)) => {
+                self.end(&container).await?;
+                self.delete(&container, 0).await.map(Some)
+            }
+        }
+    }
+
+    /// Kills a container that lives and waits for its end.
+    async fn end(&self, container: &Arc<Container>) -> Result<(), ContainerError> {
+        if matches!(container.status(), Status::Stopped | Status::Created) {
+            return Ok(());
+        }
+        match container.kill(9, false).await {
+            Ok(()) | Err(ContainerError::Refused(Refusal::Finished)) => {}
+            Err(error) => return Err(error),
+        }
+        container.wait(None).await.map(drop)
+    }
+
+    /// Nobody needs to know of an id any more (D3: any number of times; with containers there it means nothing else).
+    pub fn shutdown(&self, key: &Key) {
+        self.containers.forget(key);
+        self.leases.end(key);
+        if self.containers.members() == 0 {
+            self.shut.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Writes a file of a bundle unless it is there: containerd, or `start`, has written it then.
+fn missing(path: &Path, content: &[u8], mode: u32) {
+    if !path.exists()
+        && let Err(error) = record::replace(path, content, mode)
+    {
+        tracing::warn!(path = %path.display(), %error, "a bundle lacks a file that a restart of containerd reads");
+    }
+}

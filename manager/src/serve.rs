@@ -1,0 +1,178 @@
+//! The manager: from its start by `start` to its leaving.
+
+mod become_manager;
+pub mod dump;
+mod leaving;
+pub mod observer;
+pub mod sockets;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gam_task::cgroup::OomMonitor;
+use gam_task::container::Host;
+use gam_task::reaper::Reaper;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ManagerArgs;
+use crate::config::{Config, ConfigError};
+use crate::containers::Containers;
+use crate::control;
+use crate::group::Group;
+use crate::leases::Leases;
+use crate::logs::Logs;
+use crate::manager::Manager;
+use crate::metrics::{self, Metrics};
+use crate::publisher::{Addresses, Publisher};
+use crate::serve::sockets::{Sockets, listen};
+
+/// Threads that serve requests; runtime commands are processes, so two keep up with any number of containers.
+const WORKERS: usize = 2;
+/// Threads that mount and write to files, at most; they go when they have nothing to do.
+const BLOCKING: usize = 16;
+/// What a thread's stack may grow to, in bytes.
+const STACK: usize = 512 << 10;
+/// How often what is old is forgotten.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Why a manager cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration is not understood.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The kernel refused something.
+    #[error("cannot {what}: {source}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A socket or file cannot be had.
+    #[error("cannot {what} {path}: {source}")]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ServeError {
+    fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Kernel { what, source }
+    }
+
+    fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { what, path, source }
+    }
+}
+
+/// Runs a manager until it leaves. `start` is told when it serves, or why it does not.
+///
+/// # Errors
+/// [`ServeError`] if it cannot serve.
+pub fn run(args: &ManagerArgs) -> Result<(), ServeError> {
+    let mut starter = become_manager::Starter::take();
+    let served = serve(args, &mut starter);
+    if let Err(error) = &served {
+        starter.failed(error);
+    }
+    served
+}
+
+fn serve(args: &ManagerArgs, starter: &mut become_manager::Starter) -> Result<(), ServeError> {
+    let config = Config::load()?;
+    let group = Group::at(&args.group, &args.directory);
+    let logs = Logs::install(group.log_file(), args.debug, &config);
+    become_manager::settle()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_keep_alive(Duration::from_secs(2))
+        .thread_stack_size(STACK)
+        .thread_name("gam-worker")
+        .enable_all()
+        .build()
+        .map_err(ServeError::kernel("start the threads that serve"))?;
+    let outcome = runtime.block_on(life(args, &config, &group, logs, starter));
+    // What still works on a disk that hangs is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn life(
+    args: &ManagerArgs,
+    config: &Config,
+    group: &Group,
+    logs: Logs,
+    starter: &mut become_manager::Starter,
+) -> Result<(), ServeError> {
+    let mut stop = [SignalKind::terminate(), SignalKind::interrupt()]
+        .map(signal)
+        .into_iter()
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(ServeError::kernel("listen to signals"))?;
+    let mut wanted = signal(SignalKind::user_defined1()).map_err(ServeError::kernel("listen to signals"))?;
+    let manager = build(args, config, group, logs)?;
+    let socket = group.control_socket();
+    let listener = listen(&socket).map_err(ServeError::file("listen on", &socket))?;
+    tokio::spawn(control::serve(listener, Arc::clone(&manager)));
+    let served = metrics::serve(&config.metrics_listen(group), Arc::clone(&manager.metrics))
+        .map_err(ServeError::kernel("serve metrics"))?;
+    let file = group.pid_file();
+    let pid = std::process::id().to_string();
+    gam_task::record::replace(&file, pid.as_bytes(), 0o644).map_err(ServeError::file("write", &file))?;
+    starter.ready();
+    tracing::info!(group = group.name, "serving");
+    let mut sweep = tokio::time::interval(SWEEP);
+    let mut leaving = std::pin::pin!(leaving::wait(&manager, config, group));
+    loop {
+        let [terminate, interrupt] = stop.as_mut_slice() else { break };
+        tokio::select! {
+            lock = &mut leaving => {
+                leaving::leave(&manager, group, &lock).await;
+                break;
+            }
+            _ = terminate.recv() => { leaving::stop(&manager, group).await; break }
+            _ = interrupt.recv() => { leaving::stop(&manager, group).await; break }
+            _ = wanted.recv() => dump::write(&manager, group),
+            _ = sweep.tick() => manager.containers.forget_old(),
+        }
+    }
+    drop(served);
+    Ok(())
+}
+
+/// Puts a manager together.
+fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Result<Arc<Manager>, ServeError> {
+    let containers = Arc::new(Containers::default());
+    let metrics = Metrics::new(Arc::clone(&containers), logs.clone());
+    let reaper = Reaper::new(Arc::clone(&metrics) as _).map_err(ServeError::kernel("reap processes"))?;
+    let addresses = Addresses {
+        ttrpc: args.ttrpc_address.clone(),
+        grpc: args.address.clone(),
+        binary: args.publish_binary.clone(),
+    };
+    let publisher = Publisher::start(addresses, config.limits(), Arc::clone(&reaper), Arc::clone(&metrics) as _);
+    let oom = OomMonitor::new()
+        .inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen"))
+        .ok();
+    let host = Host { reaper, events: Arc::clone(&publisher) as _, telemetry: Arc::clone(&metrics) as _, group: group.directory.clone(), oom };
+    Ok(Arc::new(Manager {
+        containers,
+        leases: Leases::default(),
+        host: Arc::new(host),
+        logs,
+        sockets: Sockets::new(group.clone(), args.address.clone()),
+        metrics,
+        publisher,
+        shut: false.into(),
+    }))
+}

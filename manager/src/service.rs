@@ -1,0 +1,4 @@
+//! The services that containerd calls.
+
+pub mod decode;
+pub mod task;

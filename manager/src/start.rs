@@ -1,0 +1,123 @@
+//! `start`: finds the group's manager, or starts one, and answers where it is served.
+//!
+//! All of it happens under the group's lock (K2), which a manager also needs for leaving (K3): an address that is
+//! answered belongs to a manager that expects the container.
+
+mod launch;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use gam_task::id::{IdError, Key};
+use gam_task::record;
+use gam_task::spec::Spec;
+
+use crate::bootstrap::{self, BootstrapError};
+use crate::cli::Flags;
+use crate::config::{Config, ConfigError};
+use crate::control::{Answer, Client, ControlError, Question};
+use crate::group::{Group, Lock};
+use crate::options::{self, OptionsError};
+
+pub use launch::LaunchError;
+pub(crate) use launch::{READY, READY_FD};
+
+/// How long a manager may take to answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Why there is no address to answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name that containerd would refuse too.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// What came on stdin is not understood.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The options that came are not understood.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The configuration is not understood.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The group cannot be locked.
+    #[error("cannot lock group {directory}: {source}")]
+    Lock {
+        /// The group's directory.
+        directory: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The manager does not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The manager refuses.
+    #[error("the manager of {group} refuses: {text}")]
+    Refused {
+        /// The group.
+        group: String,
+        /// Why.
+        text: String,
+    },
+    /// A manager cannot be started.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// A file of the bundle cannot be written.
+    #[error("cannot write {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The answer cannot be printed.
+    #[error("cannot print the answer: {0}")]
+    Print(io::Error),
+}
+
+/// Carries out `start`: the answer is the only thing on stdout.
+///
+/// # Errors
+/// [`StartError`]; nothing has been printed then.
+pub fn run(flags: &Flags) -> Result<(), StartError> {
+    let key = Key::new(&flags.namespace, &flags.id)?;
+    let question = bootstrap::Question::read(&mut io::stdin().lock(), &flags.id, &flags.namespace)?;
+    let config = Config::load()?;
+    let bundle = flags.bundle();
+    let spec = Spec::read(&bundle).unwrap_or_default();
+    let options = options::decode(question.options())?;
+    let group = Group::of(config.grouping, &flags.address, &flags.namespace, &flags.id, &spec);
+    let address = {
+        let lock = Lock::take(&group)
+            .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
+        join_or_launch(flags, &group, &key, &options.shim_cgroup, &lock)?
+    };
+    let file = bundle.join("address");
+    record::replace(&file, address.as_bytes(), 0o644).map_err(|source| StartError::File { path: file, source })?;
+    let answer = bootstrap::answer(&question, &address);
+    io::stdout().lock().write_all(&answer).map_err(StartError::Print)
+}
+
+fn join_or_launch(
+    flags: &Flags,
+    group: &Group,
+    key: &Key,
+    shim_cgroup: &str,
+    _lock: &Lock,
+) -> Result<String, StartError> {
+    let mut client = match Client::connect(&group.control_socket(), PATIENCE) {
+        Ok(client) => client,
+        Err(ControlError::Absent { .. }) => {
+            launch::launch(flags, group, shim_cgroup)?;
+            Client::connect(&group.control_socket(), PATIENCE)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let question = Question::Join { namespace: key.namespace.to_string(), id: key.id.to_string() };
+    match client.ask(&question)? {
+        Answer::Joined { address } => Ok(address),
+        Answer::Failed(text) => Err(StartError::Refused { group: group.name.clone(), text }),
+        other => Err(StartError::Refused { group: group.name.clone(), text: format!("{other:?}") }),
+    }
+}

@@ -1,0 +1,110 @@
+//! Cleaning up a container whose manager is dead, by its record.
+//!
+//! It ends the container as `runc delete --force` does, thaws and removes its cgroup, and unmounts its root file system.
+//! Whatever is gone already is no error; one step that fails keeps none of the others from being taken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::exit::Exit;
+use crate::id::Key;
+use crate::mount::{self, MountError};
+use crate::options::Options;
+use crate::reaper::Reaper;
+use crate::record::{ProcessName, Record};
+use crate::runtime::{Runtime, RuntimeError, Settings};
+use crate::sys::{pidfd, proc};
+use crate::telemetry::Silent;
+
+/// How long the cgroup may take to go: containerd gives the whole command 5 s.
+const CGROUP: Duration = Duration::from_secs(1);
+
+/// Why a container is not cleaned up.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// No thread to work on, or no way to see children end.
+    #[error("cannot begin to clean up container {key}: {source}")]
+    Begin {
+        /// Which container.
+        key: Key,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The runtime refused.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The root file system stays mounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+}
+
+/// Cleans up a container, and answers init's pid and how it ended: as recorded, else killed, which it has been then.
+///
+/// # Errors
+/// [`CleanupError`] is the first thing that failed; the rest has been done all the same.
+pub fn container(key: &Key, bundle: &Path, record: Option<&Record>) -> Result<(u32, Exit), CleanupError> {
+    let begin = |source| CleanupError::Begin { key: key.clone(), source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(begin)?;
+    runtime.block_on(async {
+        let reaper = Reaper::new(Arc::new(Silent)).map_err(begin)?;
+        work(key, bundle, record, reaper).await
+    })
+}
+
+async fn work(
+    key: &Key,
+    bundle: &Path,
+    record: Option<&Record>,
+    reaper: Arc<Reaper>,
+) -> Result<(u32, Exit), CleanupError> {
+    let options = record.map_or_else(Options::default, |record| record.options.clone());
+    let init = record.and_then(|record| record.init);
+    let pid = init.map(|init| init.pid).or_else(|| pid_file(bundle)).unwrap_or_default();
+    let cgroup = record.and_then(|record| record.cgroup.clone());
+    if let Some(init) = init {
+        kill(init);
+    }
+    if let Some(cgroup) = &cgroup {
+        let _ = cgroup.thaw();
+    }
+    let settings = Settings::new(&options, &key.namespace);
+    let runtime = Runtime::new(reaper, Arc::new(Silent), settings, &key.id, bundle);
+    let deleted = runtime.delete(true).await;
+    if let Some(cgroup) = cgroup {
+        let _ = cgroup.kill_all();
+        cgroup.remove(CGROUP).await;
+    }
+    let unmounted = mount::unmount_all(&bundle.join("rootfs"));
+    if let Some(record) = record {
+        note(record, bundle);
+    }
+    deleted?;
+    unmounted?;
+    let exit = record.and_then(|record| record.exit).unwrap_or_else(|| Exit::now(Exit::KILLED));
+    Ok((pid.unsigned_abs(), exit))
+}
+
+/// Kills a process if it is still the one that was recorded.
+fn kill(process: ProcessName) {
+    let Ok(opened) = pidfd::open(process.pid) else { return };
+    // The pidfd is open, so what is read now is of the process that it names, or of none.
+    if proc::start_time(process.pid).is_ok_and(|start| start == process.start_time) {
+        let _ = pidfd::signal(&opened, 9);
+    }
+}
+
+/// The pid that the runtime wrote; a record is written later.
+fn pid_file(bundle: &Path) -> Option<i32> {
+    let path: PathBuf = bundle.join("init.pid");
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// Records that it is gone, so that nobody cleans up again.
+fn note(record: &Record, bundle: &Path) {
+    let mut record = record.clone();
+    record.deleted = true;
+    record.exit.get_or_insert_with(|| Exit::now(Exit::KILLED));
+    let _ = record.write(bundle);
+}

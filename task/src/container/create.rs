@@ -1,0 +1,224 @@
+//! Create: the root file system, the streams, the runtime's `create`, and undoing all of it where one fails.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{Container, ContainerError, Host, Inner, Member};
+use crate::cgroup::Cgroup;
+use crate::id::Key;
+use crate::mount::{self, Mount};
+use crate::options::Options;
+use crate::process::Process;
+use crate::record::StreamNames;
+use crate::runtime::{Runtime, Settings, Stdio};
+use crate::spec::{Spec, annotation};
+use crate::state::{Input, State};
+use crate::stdio::{Context, Plan, Prepared, Streams};
+
+/// How long the cgroup of a failed creation may take to go.
+const CGROUP: Duration = Duration::from_secs(2);
+
+/// What is to be created.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// Its name.
+    pub key: Key,
+    /// Its bundle, an absolute path.
+    pub bundle: PathBuf,
+    /// What is mounted at `rootfs` in the bundle.
+    pub rootfs: Vec<Mount>,
+    /// Its streams.
+    pub streams: StreamNames,
+    /// The checkpoint's directory that it is restored from; empty for none.
+    pub checkpoint: String,
+    /// The checkpoint before that one; empty for none.
+    pub parent_checkpoint: String,
+    /// How the runtime is called.
+    pub options: Options,
+}
+
+/// What a container is restored from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RestoreFrom {
+    /// The checkpoint's directory; empty for none.
+    pub(super) image: String,
+    /// The one before it.
+    pub(super) parent: String,
+}
+
+impl Container {
+    /// Makes a container. With a checkpoint nothing is started yet (J6); else init exists and waits for its start. Where
+    /// it fails, nothing of it is left.
+    ///
+    /// # Errors
+    /// [`ContainerError`]; streams that are refused are refused before a thing is made.
+    pub async fn create(host: &Arc<Host>, request: CreateRequest) -> Result<Arc<Self>, ContainerError> {
+        let streams = &request.streams;
+        let plan = Plan::parse(streams.terminal, &streams.stdin, &streams.stdout, &streams.stderr)?;
+        // A spec that cannot be read is the runtime's to complain of; until then its processes are thought to survive.
+        let spec = Spec::read(&request.bundle).unwrap_or_else(|error| {
+            tracing::warn!(container = %request.key, %error, "the spec is not known");
+            Spec::default()
+        });
+        let container = Arc::new(Self::new(host, request, plan, &spec));
+        container.save_first()?;
+        match container.make().await {
+            Ok(()) => {
+                container.save();
+                Ok(container)
+            }
+            Err(error) => {
+                container.undo().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec) -> Self {
+        let CreateRequest { key, bundle, rootfs, streams, checkpoint, parent_checkpoint, options } = request;
+        let settings = Settings::new(&options, &key.namespace);
+        let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
+        Self {
+            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle),
+            sandbox: spec.annotation(annotation::SANDBOX_ID).map(str::to_owned),
+            init: Member::new(streams, plan, None),
+            inner: Mutex::new(Inner {
+                state: State::new(spec.has_survivors()),
+                execs: std::collections::BTreeMap::new(),
+                cgroup: None,
+                oom: None,
+            }),
+            recorder: Mutex::new(()),
+            deletion: tokio::sync::Mutex::new(()),
+            checkpoint: RestoreFrom { image: checkpoint, parent: parent_checkpoint },
+            host: Arc::clone(host),
+            key,
+            bundle,
+            options,
+            rootfs,
+        }
+    }
+
+    async fn make(self: &Arc<Self>) -> Result<(), ContainerError> {
+        self.mount().await?;
+        if !self.checkpoint.image.is_empty() {
+            return Ok(self.apply(Input::Restorable)?);
+        }
+        let mut prepared = self.prepare(&self.init, None).await?;
+        let stdio = child_ends(&mut prepared);
+        let console = prepared.console_socket().map(PathBuf::from);
+        let hold = self.host.reaper.hold();
+        let (pid, streams) = prepared.run_while(self.runtime.create(stdio, console.as_deref())).await?;
+        let process = self.adopt(pid, &hold)?;
+        drop(hold);
+        self.begin(&process, streams);
+        self.apply(Input::Created { pid: pid.unsigned_abs() })?;
+        self.watch_init(process);
+        Ok(())
+    }
+
+    /// Mounts the root file system.
+    async fn mount(&self) -> Result<(), ContainerError> {
+        if self.rootfs.is_empty() {
+            return Ok(());
+        }
+        let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
+        let mounted = tokio::task::spawn_blocking(move || mount::mount_all(&mounts, &target)).await;
+        mounted.map_err(|_| ContainerError::Abandoned("mounting the root file system"))?.map_err(Into::into)
+    }
+
+    pub(super) fn rootfs_path(&self) -> PathBuf {
+        self.bundle.join("rootfs")
+    }
+
+    /// Opens the streams of a process.
+    pub(super) async fn prepare(
+        &self,
+        member: &Member,
+        exec: Option<&str>,
+    ) -> Result<Prepared, ContainerError> {
+        let context = Context {
+            key: &self.key,
+            exec_id: exec,
+            directory: &self.bundle,
+            io_uid: self.options.io_uid,
+            io_gid: self.options.io_gid,
+            reaper: &self.host.reaper,
+            telemetry: &self.host.telemetry,
+            closer: &member.closer,
+        };
+        Ok(Prepared::open(&member.plan, context).await?)
+    }
+
+    /// Takes over a process that the runtime made.
+    pub(super) fn adopt(&self, pid: i32, hold: &crate::reaper::Hold) -> Result<Arc<Process>, ContainerError> {
+        let adopted = self.host.reaper.adopt(pid, hold);
+        adopted.map_err(|source| ContainerError::Adopt { key: self.key.clone(), pid, source })
+    }
+
+    /// Gives init its process and streams, finds its cgroup and watches its memory, before anything can start (E2).
+    pub(super) fn begin(self: &Arc<Self>, process: &Arc<Process>, streams: Streams) {
+        self.init.begin(process, streams);
+        let cgroup = match Cgroup::of_process(process.pid()) {
+            Ok(cgroup) => cgroup,
+            // It may have died already, and its pid tells nothing any more.
+            Err(error) => return tracing::debug!(container = %self.key, %error, "its cgroup is not known"),
+        };
+        let container = Arc::downgrade(self);
+        let told = move |kills| {
+            if let Some(container) = container.upgrade() {
+                container.out_of_memory(kills);
+            }
+        };
+        let watch = self.host.oom.as_ref().map(|monitor| monitor.watch(&cgroup, told)).transpose();
+        let mut inner = self.inner();
+        inner.cgroup = Some(cgroup);
+        match watch {
+            Ok(watch) => inner.oom = watch,
+            Err(error) => tracing::warn!(container = %self.key, %error, "out of memory will not be seen"),
+        }
+    }
+
+    /// Undoes a creation that failed (D6, D11).
+    async fn undo(self: &Arc<Self>) {
+        if let Err(error) = self.runtime.delete(true).await {
+            tracing::debug!(container = %self.key, %error, "nothing of a failed creation to delete");
+        }
+        if let Some(process) = self.init.process() {
+            let _ = process.signal(9);
+            process.wait().await;
+        }
+        self.init.close();
+        let cgroup = {
+            let mut inner = self.inner();
+            inner.oom = None;
+            inner.cgroup.take()
+        };
+        if let Some(cgroup) = cgroup
+            && !cgroup.remove(CGROUP).await
+        {
+            self.host.telemetry.cgroup_left();
+        }
+        self.unmount().await;
+        self.forget_record();
+    }
+
+    /// Unmounts the root file system and all that is below it.
+    pub(super) async fn unmount(&self) {
+        let target = self.rootfs_path();
+        match tokio::task::spawn_blocking(move || mount::unmount_all(&target)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(container = %self.key, %error, "the root file system stays mounted")
+            }
+            Err(_) => tracing::error!(container = %self.key, "unmounting the root file system was abandoned"),
+        }
+    }
+}
+
+/// What the runtime is given as its own streams.
+pub(super) fn child_ends(prepared: &mut Prepared) -> Stdio {
+    let ends = prepared.take_child();
+    Stdio { stdin: ends.stdin, stdout: ends.stdout, stderr: ends.stderr }
+}

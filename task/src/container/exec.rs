@@ -1,0 +1,107 @@
+//! Execs: adding, starting and deleting them.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use super::create::child_ends;
+use super::{Container, ContainerError, Member};
+use crate::exit::Exit;
+use crate::process::Process;
+use crate::record::StreamNames;
+use crate::state::{ExecId, Input};
+use crate::stdio::{Plan, Streams};
+
+/// An exec that is wanted.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// Its id, unique in the container.
+    pub id: ExecId,
+    /// Its streams.
+    pub streams: StreamNames,
+    /// The OCI process, as JSON.
+    pub spec: Vec<u8>,
+}
+
+impl Container {
+    /// Adds an exec, whose id is taken from now on (A13).
+    ///
+    /// # Errors
+    /// [`ContainerError::Refused`] if there is one of that id or the container is not alive; streams that are refused.
+    pub fn add_exec(self: &Arc<Self>, request: ExecRequest) -> Result<(), ContainerError> {
+        let names = request.streams;
+        let plan = Plan::parse(names.terminal, &names.stdin, &names.stdout, &names.stderr)?;
+        let member = Member::new(names, plan, Some(request.spec));
+        // Whoever learns of it by its event may ask for it at once, so it is there before it is announced.
+        let id = request.id;
+        let mut inner = self.inner();
+        if inner.execs.contains_key(&id) {
+            return Err(crate::state::Refusal::ExecExists(id).into());
+        }
+        inner.execs.insert(id.clone(), member);
+        drop(inner);
+        self.apply(Input::AddExec(id.clone())).inspect_err(|_| {
+            self.inner().execs.remove(&id);
+        })?;
+        Ok(())
+    }
+
+    /// Starts an exec and answers its pid.
+    ///
+    /// # Errors
+    /// [`ContainerError::Refused`] unless it was added and not started and init runs (A5); what the runtime refuses.
+    pub async fn start_exec(self: &Arc<Self>, id: &str) -> Result<u32, ContainerError> {
+        let member = self.member(Some(id))?;
+        let id: ExecId = id.into();
+        self.apply(Input::StartExec(id.clone()))?;
+        match self.make_exec(&id, &member).await {
+            Ok((process, streams)) => {
+                let pid = process.pid().unsigned_abs();
+                member.begin(&process, streams);
+                self.apply(Input::ExecStarted { id: id.clone(), pid })?;
+                self.save();
+                self.watch_exec(id, process);
+                Ok(pid)
+            }
+            Err(error) => {
+                self.apply(Input::ExecStartFailed(id))?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_exec(
+        &self,
+        id: &ExecId,
+        member: &Member,
+    ) -> Result<(Arc<Process>, Streams), ContainerError> {
+        let spec = member.spec.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        let mut prepared = self.prepare(member, Some(id)).await?;
+        let stdio = child_ends(&mut prepared);
+        let console = prepared.console_socket().map(PathBuf::from);
+        let hold = self.host.reaper.hold();
+        let work = self.runtime.exec(id, &spec, stdio, console.as_deref());
+        let (pid, streams) = prepared.run_while(work).await?;
+        Ok((self.adopt(pid, &hold)?, streams))
+    }
+
+    /// Deletes an exec that does not run, and answers its pid and its end.
+    ///
+    /// # Errors
+    /// [`ContainerError::Refused`] if it runs or is not there.
+    pub async fn delete_exec(self: &Arc<Self>, id: &str) -> Result<(u32, Exit), ContainerError> {
+        let member = self.member(Some(id))?;
+        let id: ExecId = id.into();
+        let exit = *member.ended.borrow();
+        if exit.is_some() {
+            // What it printed is delivered first, outside of every lock (B3).
+            member.drained().await;
+        }
+        self.apply(Input::DeleteExec(id.clone()))?;
+        self.inner().execs.remove(&id);
+        member.ended.send_replace(Some(exit.unwrap_or_else(|| Exit::now(0))));
+        member.close();
+        self.save();
+        let pid = member.process().map_or(0, |process| process.pid().unsigned_abs());
+        Ok((pid, exit.unwrap_or_else(|| Exit::now(0))))
+    }
+}

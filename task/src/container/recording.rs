@@ -1,0 +1,63 @@
+//! Keeping the record of a container true.
+
+use std::sync::PoisonError;
+
+use super::{Container, ContainerError};
+use crate::record::{self, ExecRecord, FORMAT, Record};
+use crate::state::{ExecPhase, Phase};
+
+impl Container {
+    /// Writes the first record, before anything is made.
+    pub(super) fn save_first(&self) -> Result<(), ContainerError> {
+        Ok(self.record().write(&self.bundle)?)
+    }
+
+    /// Writes what is known now. A bundle that has gone needs no record, and a disk that is full stops no container.
+    pub(super) fn save(&self) {
+        let _turn = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.record().write(&self.bundle)
+            && self.bundle.exists()
+        {
+            tracing::warn!(container = %self.key, %error, "its record is not what it is");
+        }
+    }
+
+    /// Removes the record of a container that never came to be.
+    pub(super) fn forget_record(&self) {
+        let _ = std::fs::remove_file(self.bundle.join(record::FILE));
+    }
+
+    fn record(&self) -> Record {
+        let inner = self.inner();
+        let init = &inner.state.init;
+        let execs = inner.execs.iter().filter_map(|(id, member)| {
+            let exit = match inner.state.execs.get(id)?.phase {
+                ExecPhase::Exited { exit, .. } => Some(exit),
+                _ => None,
+            };
+            Some(ExecRecord {
+                id: id.to_string(),
+                process: member.name(),
+                exit,
+                streams: member.names.clone(),
+            })
+        });
+        Record {
+            format: FORMAT,
+            key: self.key.clone(),
+            manager: std::process::id(),
+            group: self.host.group.clone(),
+            sandbox: self.sandbox.clone(),
+            options: self.options.clone(),
+            rootfs: self.rootfs.clone(),
+            streams: self.init.names.clone(),
+            checkpoint: self.checkpoint.image.clone(),
+            state: init.name().to_owned(),
+            init: self.init.name(),
+            exit: init.exit,
+            execs: execs.collect(),
+            cgroup: inner.cgroup.clone(),
+            deleted: init.phase == Phase::Deleted,
+        }
+    }
+}
