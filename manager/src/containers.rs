@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 pub use creation::Creation;
 pub use tombstone::Tombstone;
 
+use crate::metrics::Tasks;
 use crate::server::ConnectionId;
 
 /// What an id stands for.
@@ -142,14 +143,21 @@ impl Containers {
         });
     }
 
+    fn departed(&self) {
+        self.members.fetch_sub(1, Ordering::SeqCst);
+        self.left.notify_waiters();
+        self.left.notify_one();
+    }
+
     /// Forgets what was answered more than a minute ago.
     pub fn forget_old(&self) {
         self.slots.retain(|_, slot| !matches!(slot, Slot::Deleted(tombstone) if tombstone.is_old()));
     }
 
-    /// How many containers there are in each state, for the metrics.
-    #[must_use]
-    pub fn by_state(&self) -> Vec<(&'static str, usize)> {
+}
+
+impl Tasks for Containers {
+    fn by_state(&self) -> Vec<(&'static str, usize)> {
         let mut counts = [("created", 0), ("running", 0), ("stopped", 0), ("paused", 0), ("creating", 0)];
         for entry in &self.slots {
             let name = match entry.value() {
@@ -168,13 +176,8 @@ impl Containers {
         }
         counts.into()
     }
-
-    fn departed(&self) {
-        self.members.fetch_sub(1, Ordering::SeqCst);
-        self.left.notify_waiters();
-        self.left.notify_one();
-    }
 }
+
 
 /// An id that is taken for a container that is being created. Dropped without it, the id is free again.
 pub struct Reservation {

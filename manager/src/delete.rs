@@ -46,7 +46,7 @@ pub enum DeleteError {
 /// [`DeleteError`]; nothing has been printed then.
 pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
-    let bundle = flags.bundle();
+    let bundle = flags.bundle_or_cwd();
     let record = Record::read(&bundle).unwrap_or_else(|error| {
         eprintln!("{error}");
         None

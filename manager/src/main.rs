@@ -6,19 +6,27 @@ use gam_manager::cli::{self, Role};
 use gam_manager::{delete, info, serve, start};
 
 fn main() -> ExitCode {
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    match cli::parse(&arguments) {
+    let name = std::env::args_os().next().unwrap_or_default();
+    match cli::parse(std::env::args_os()) {
         Ok(Role::Start(flags)) => done(start::run(&flags)),
         Ok(Role::Delete(flags)) => done(delete::run(&flags)),
         Ok(Role::Info(flags)) => done(info::run(&flags)),
         Ok(Role::Manager(args)) => done(serve::run(&args)),
-        Ok(Role::Print(text)) => {
-            print!("{text}");
+        Ok(Role::Version) => {
+            print!("{}", cli::version(&name));
             ExitCode::SUCCESS
         }
-        Err(usage) => {
-            eprintln!("{usage}");
+        Ok(Role::Help) => {
+            print!("{}", cli::usage(&name));
+            ExitCode::SUCCESS
+        }
+        Ok(Role::Operator(words)) => {
+            eprintln!("gam has no command {:?}", words.first().cloned().unwrap_or_default());
             ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("{}", error.text(&name));
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::containers::{Containers, Slot, Tombstone};
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
+use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
 use crate::server::ConnectionId;
@@ -34,6 +35,8 @@ pub struct Manager {
     pub metrics: Arc<Metrics>,
     /// Takes events to containerd.
     pub publisher: Arc<Publisher>,
+    /// The options of containers whose own do not name them.
+    pub runtime: Named,
     /// Whether Shutdown has come when no container was there.
     pub shut: AtomicBool,
 }

@@ -15,17 +15,18 @@ use gam_task::cgroup::OomMonitor;
 use gam_task::container::Host;
 use gam_task::reaper::Reaper;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 
 use crate::cli::ManagerArgs;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listen};
 use crate::containers::Containers;
 use crate::control;
 use crate::group::Group;
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::manager::Manager;
-use crate::metrics::{self, Metrics};
-use crate::publisher::{Addresses, Publisher};
+use crate::metrics::{self, Address, Metrics};
+use crate::publisher::{Addresses, Limits, Publisher};
 use crate::serve::sockets::{Sockets, listen};
 
 /// Threads that serve requests; runtime commands are processes, so two keep up with any number of containers.
@@ -43,6 +44,9 @@ pub enum ServeError {
     /// The configuration is not understood.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The metrics cannot be made.
+    #[error(transparent)]
+    Metrics(#[from] metrics::MetricsError),
     /// The kernel refused something.
     #[error("cannot {what}: {source}")]
     Kernel {
@@ -90,7 +94,10 @@ pub fn run(args: &ManagerArgs) -> Result<(), ServeError> {
 fn serve(args: &ManagerArgs, starter: &mut become_manager::Starter) -> Result<(), ServeError> {
     let config = Config::load()?;
     let group = Group::at(&args.group, &args.directory);
-    let logs = Logs::install(group.log_file(), args.debug, &config);
+    let level = if args.debug { config.log_level.max(LevelFilter::DEBUG) } else { config.log_level };
+    let logs = Logs::with_level(group.log_file(), level);
+    // One that is there already is a test's.
+    let _ = logs.install();
     become_manager::settle()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -124,8 +131,14 @@ async fn life(
     let socket = group.control_socket();
     let listener = listen(&socket).map_err(ServeError::file("listen on", &socket))?;
     tokio::spawn(control::serve(listener, Arc::clone(&manager)));
-    let served = metrics::serve(&config.metrics_listen(group), Arc::clone(&manager.metrics))
-        .map_err(ServeError::kernel("serve metrics"))?;
+    let address = match &config.metrics.listen {
+        Listen::Group => Some(Address::Unix(group.metrics_socket())),
+        Listen::Unix(path) => Some(Address::Unix(path.clone())),
+        Listen::Tcp(address) => Some(Address::Tcp(*address)),
+        Listen::Off => None,
+    };
+    let served = address.map(|address| metrics::serve(&address, Arc::clone(&manager.metrics))).transpose();
+    let served = served.map_err(ServeError::kernel("serve metrics"))?;
     let file = group.pid_file();
     let pid = std::process::id().to_string();
     gam_task::record::replace(&file, pid.as_bytes(), 0o644).map_err(ServeError::file("write", &file))?;
@@ -153,14 +166,17 @@ async fn life(
 /// Puts a manager together.
 fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Result<Arc<Manager>, ServeError> {
     let containers = Arc::new(Containers::default());
-    let metrics = Metrics::new(Arc::clone(&containers), logs.clone());
+    let metrics = Arc::new(Metrics::new()?);
+    metrics.watch_tasks(Arc::clone(&containers) as _);
+    metrics.watch_logs(logs.clone());
     let reaper = Reaper::new(Arc::clone(&metrics) as _).map_err(ServeError::kernel("reap processes"))?;
     let addresses = Addresses {
         ttrpc: args.ttrpc_address.clone(),
         grpc: args.address.clone(),
-        binary: args.publish_binary.clone(),
+        binary: args.publish_binary.clone().unwrap_or_default(),
     };
-    let publisher = Publisher::start(addresses, config.limits(), Arc::clone(&reaper), Arc::clone(&metrics) as _);
+    let limits = Limits { events: config.events.max_events, bytes: config.events.max_bytes };
+    let publisher = Publisher::start(addresses, limits, Arc::clone(&reaper), Arc::clone(&metrics) as _);
     let oom = OomMonitor::new()
         .inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen"))
         .ok();
@@ -173,6 +189,7 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         sockets: Sockets::new(group.clone(), args.address.clone()),
         metrics,
         publisher,
+        runtime: config.runtime.clone(),
         shut: false.into(),
     }))
 }

@@ -59,7 +59,11 @@ struct Shared {
 
 impl Server {
     /// Serves `services` to whoever connects to `listener`. Must be called inside a tokio runtime.
-    pub fn start(listener: UnixListener, services: HashMap<String, Service>, observer: Arc<dyn Observer>) -> Self {
+    pub fn start(
+        listener: UnixListener,
+        services: HashMap<String, Service>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             services,
             observer,

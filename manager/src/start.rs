@@ -13,12 +13,12 @@ use gam_task::id::{IdError, Key};
 use gam_task::record;
 use gam_task::spec::Spec;
 
-use crate::bootstrap::{self, BootstrapError};
+use crate::bootstrap::{self, BootstrapError, Question};
 use crate::cli::Flags;
 use crate::config::{Config, ConfigError};
-use crate::control::{Answer, Client, ControlError, Question};
+use crate::control::{self, Answer, Client, ControlError};
 use crate::group::{Group, Lock};
-use crate::options::{self, OptionsError};
+use crate::options::{Named, OptionsError};
 
 pub use launch::LaunchError;
 pub(crate) use launch::{READY, READY_FD};
@@ -82,25 +82,29 @@ pub enum StartError {
 /// [`StartError`]; nothing has been printed then.
 pub fn run(flags: &Flags) -> Result<(), StartError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
-    let question = bootstrap::Question::read(&mut io::stdin().lock(), &flags.id, &flags.namespace)?;
+    let question = Question::parse(&bootstrap::read(io::stdin().lock())?, &flags.namespace, &flags.id)?;
     let config = Config::load()?;
-    let bundle = flags.bundle();
+    let bundle = flags.bundle_or_cwd();
     let spec = Spec::read(&bundle).unwrap_or_default();
-    let options = options::decode(question.options())?;
+    let named = question.options.as_ref().map(Named::from_any).transpose()?.unwrap_or_default();
+    let options = named.or(&config.runtime).resolve(spec.cgroups_path());
     let group = Group::of(config.grouping, &flags.address, &flags.namespace, &flags.id, &spec);
     let address = {
         let lock = Lock::take(&group)
             .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
-        join_or_launch(flags, &group, &key, &options.shim_cgroup, &lock)?
+        join_or_launch(flags, question.debug(), &group, &key, &options.shim_cgroup, &lock)?
     };
     let file = bundle.join("address");
     record::replace(&file, address.as_bytes(), 0o644).map_err(|source| StartError::File { path: file, source })?;
-    let answer = bootstrap::answer(&question, &address);
+    let most = std::env::var("MAX_SHIM_VERSION").ok();
+    let dialect = bootstrap::choose(&question, most.as_deref(), None);
+    let answer = bootstrap::answer(dialect, &address)?;
     io::stdout().lock().write_all(&answer).map_err(StartError::Print)
 }
 
 fn join_or_launch(
     flags: &Flags,
+    debug: bool,
     group: &Group,
     key: &Key,
     shim_cgroup: &str,
@@ -109,12 +113,12 @@ fn join_or_launch(
     let mut client = match Client::connect(&group.control_socket(), PATIENCE) {
         Ok(client) => client,
         Err(ControlError::Absent { .. }) => {
-            launch::launch(flags, group, shim_cgroup)?;
+            launch::launch(flags, debug, group, shim_cgroup)?;
             Client::connect(&group.control_socket(), PATIENCE)?
         }
         Err(error) => return Err(error.into()),
     };
-    let question = Question::Join { namespace: key.namespace.to_string(), id: key.id.to_string() };
+    let question = control::Question::Join { namespace: key.namespace.to_string(), id: key.id.to_string() };
     match client.ask(&question)? {
         Answer::Joined { address } => Ok(address),
         Answer::Failed(text) => Err(StartError::Refused { group: group.name.clone(), text }),

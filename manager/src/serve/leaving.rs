@@ -47,7 +47,7 @@ fn is_idle(manager: &Manager, config: &Config, since: Instant) -> bool {
     }
     let at_once = config.grouping == Grouping::Pod && manager.shut.load(Ordering::SeqCst);
     let lingered = at_once || since.elapsed() >= config.linger;
-    let delivered = manager.publisher.pending() == 0 || since.elapsed() >= config.events_patience;
+    let delivered = manager.publisher.pending() == 0 || since.elapsed() >= config.events.patience;
     lingered && delivered
 }
 

@@ -38,7 +38,7 @@ struct Socket {
 pub enum SocketError {
     /// The path cannot be made.
     #[error(transparent)]
-    Path(#[from] bootstrap::SocketPathError),
+    Path(#[from] bootstrap::BootstrapError),
     /// The kernel refused.
     #[error("cannot listen on {path}: {source}")]
     Listen {

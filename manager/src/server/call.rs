@@ -34,7 +34,9 @@ pub(super) fn begin(connection: &Arc<Connection>, frame: Frame) {
     }
     let reply = Reply::new(connection, frame.stream);
     match parse(frame, connection) {
-        Ok((request, permit)) => drop(tokio::spawn(CONNECTION.scope(connection.id, answer(reply, request, permit)))),
+        Ok((request, permit)) => {
+            drop(tokio::spawn(CONNECTION.scope(connection.id, answer(reply, request, permit))))
+        }
         Err((code, text)) => drop(tokio::spawn(reply.refuse(code, text))),
     }
 }
@@ -48,9 +50,9 @@ fn parse(frame: Frame, connection: &Connection) -> Result<(Request, OwnedSemapho
     };
     let request = Request::parse_from_bytes(&payload)
         .map_err(|error| (Code::INVALID_ARGUMENT, format!("the request cannot be decoded: {error}")))?;
-    let permit = Arc::clone(&connection.calls)
-        .try_acquire_owned()
-        .map_err(|_| (Code::RESOURCE_EXHAUSTED, "too many calls of this connection are unanswered".to_owned()))?;
+    let permit = Arc::clone(&connection.calls).try_acquire_owned().map_err(|_| {
+        (Code::RESOURCE_EXHAUSTED, "too many calls of this connection are unanswered".to_owned())
+    })?;
     Ok((request, permit))
 }
 

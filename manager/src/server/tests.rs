@@ -89,7 +89,8 @@ async fn send(to: &mut UnixStream, stream: u32, service: &str, method: &str, pay
 }
 
 async fn receive(from: &mut UnixStream) -> (u32, Response) {
-    let frame = tokio::time::timeout(Duration::from_secs(10), frame::read(from)).await.unwrap().unwrap().unwrap();
+    let frame =
+        tokio::time::timeout(Duration::from_secs(10), frame::read(from)).await.unwrap().unwrap().unwrap();
     (frame.stream, Response::parse_from_bytes(&frame.payload.unwrap()).unwrap())
 }
 
@@ -121,10 +122,10 @@ async fn h3_what_is_not_served_is_unimplemented() {
         let answer = ask(&mut client, service, method, Vec::new()).await;
         assert_eq!(answer.status().code(), Code::UNIMPLEMENTED, "{service}/{method}");
     }
-    assert_eq!(stage.seen.answers.lock().unwrap().as_slice(), [
-        ("unknown".to_owned(), "UNIMPLEMENTED"),
-        ("unknown".to_owned(), "UNIMPLEMENTED")
-    ]);
+    assert_eq!(
+        stage.seen.answers.lock().unwrap().as_slice(),
+        [("unknown".to_owned(), "UNIMPLEMENTED"), ("unknown".to_owned(), "UNIMPLEMENTED")]
+    );
 }
 
 #[tokio::test]

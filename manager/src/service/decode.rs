@@ -2,8 +2,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use gam_protos::any;
-use gam_protos::runc_options::CheckpointOptions;
 use gam_protos::types;
 use gam_task::mount::Mount;
 use gam_task::record::StreamNames;
@@ -12,7 +10,8 @@ use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use ttrpc::{Code, Result};
 
-use crate::status::refuse;
+use crate::options;
+use crate::status::{refuse, status};
 
 /// The longest path of a bundle, in bytes.
 const LONGEST: usize = 4096;
@@ -66,14 +65,7 @@ pub fn timestamp(at: std::time::SystemTime) -> Timestamp {
 
 /// What a checkpoint is to be: without options one that ends the container is not meant (J5).
 pub(super) fn checkpoint(path: &str, options: Option<&Any>) -> Result<Checkpoint> {
-    let invalid = |text: String| refuse(Code::INVALID_ARGUMENT, text);
-    let options = match options {
-        None => CheckpointOptions::new(),
-        Some(any) if any.type_url.is_empty() && any.value.is_empty() => CheckpointOptions::new(),
-        Some(any) => any::unpack::<CheckpointOptions>(any)
-            .map_err(|error| invalid(format!("checkpoint options: {error}")))?
-            .ok_or_else(|| invalid(format!("checkpoint options of type {:?} are not known", any.type_url)))?,
-    };
+    let options = options::checkpoint(options).map_err(status)?;
     let image = if options.image_path.is_empty() { path } else { &options.image_path };
     let image_path = directory("checkpoint", image)?;
     let optional = |what, text: &str| -> Result<Option<PathBuf>> {

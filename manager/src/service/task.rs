@@ -25,7 +25,7 @@ use ttrpc::{Code, Result};
 use super::decode;
 use crate::containers::{Slot, Tombstone};
 use crate::manager::Manager;
-use crate::options;
+use crate::options::Named;
 use crate::server::connection_of;
 use crate::status::{refuse, status};
 
@@ -68,16 +68,15 @@ impl TaskService {
 
     /// How the runtime is called for a container: as its options say, or those of its sandbox where they only name it.
     fn options(&self, key: &Key, any: Option<&Any>, spec: &Spec) -> Result<Options> {
-        let mut options = options::decode(any).map_err(status)?;
-        if !options.task_api_address.is_empty()
+        let named = any.map(Named::from_any).transpose().map_err(status)?.unwrap_or_default();
+        if named.task_api_address.is_some()
             && let Some(sandbox) = spec.annotation(annotation::SANDBOX_ID)
             && let Ok(sandbox) = Key::new(&key.namespace, sandbox)
             && let Some(sandbox) = self.manager.containers.live(&sandbox)
         {
-            options = sandbox.options().clone();
+            return Ok(sandbox.options().clone());
         }
-        options.systemd_cgroup |= options::infer_systemd(spec.cgroups_path());
-        Ok(options)
+        Ok(named.or(&self.manager.runtime).resolve(spec.cgroups_path()))
     }
 
     async fn make(&self, ctx: &TtrpcContext, request: CreateTaskRequest) -> Result<Arc<Container>> {

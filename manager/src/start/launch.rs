@@ -62,7 +62,7 @@ pub enum LaunchError {
 }
 
 /// Starts the manager of a group and returns when it serves.
-pub(super) fn launch(flags: &Flags, group: &Group, shim_cgroup: &str) -> Result<(), LaunchError> {
+pub(super) fn launch(flags: &Flags, debug: bool, group: &Group, shim_cgroup: &str) -> Result<(), LaunchError> {
     let spawn_error = |source| LaunchError::Spawn { group: group.name.clone(), source };
     let (ready, told) = pipe::pipe().map_err(spawn_error)?;
     let args = ManagerArgs {
@@ -70,11 +70,12 @@ pub(super) fn launch(flags: &Flags, group: &Group, shim_cgroup: &str) -> Result<
         group: group.name.clone(),
         address: flags.address.clone(),
         ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
-        publish_binary: flags.publish_binary.clone(),
-        debug: flags.debug,
+        publish_binary: Some(flags.publish_binary.clone()).filter(|path| !path.as_os_str().is_empty()),
+        debug: flags.debug || debug,
+        ..ManagerArgs::default()
     };
     let program = std::env::current_exe().map_err(spawn_error)?;
-    let command = Command::new(program).arg("manager").args(args.to_args()).cwd("/").new_session(true);
+    let command = Command::new(program).args(args.to_args()).cwd("/").new_session(true);
     let command = KEPT.into_iter().fold(command, Command::keep_env).fd(READY_FD, told);
     let pid = command.spawn_unwaited().map_err(spawn_error)?;
     if !shim_cgroup.is_empty()
