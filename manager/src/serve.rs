@@ -34,7 +34,7 @@ const WORKERS: usize = 2;
 /// Threads that mount and write to files, at most; they go when they have nothing to do.
 const BLOCKING: usize = 16;
 /// What a thread's stack may grow to, in bytes.
-const STACK: usize = 512 << 10;
+const STACK: usize = 2 << 20;
 /// How often what is old is forgotten.
 const SWEEP: Duration = Duration::from_secs(15);
 
