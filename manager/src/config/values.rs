@@ -1,0 +1,143 @@
+//! Values that TOML has no type for. Each is checked while it is read, so that an error has its line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use tracing::level_filters::LevelFilter;
+
+use crate::metrics::Address;
+
+/// The name of the metrics' socket in a group's directory.
+const SOCKET_NAME: &str = "metrics.sock";
+
+/// The longest duration that is taken: a day.
+const MAX_DURATION: Duration = Duration::from_secs(86_400);
+
+/// Where metrics are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Listen {
+    /// At a unix socket in the group's directory.
+    #[default]
+    Group,
+    /// At a unix socket with this path.
+    Unix(PathBuf),
+    /// At a TCP address.
+    Tcp(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl Listen {
+    /// The address to listen at, for the group whose directory is `directory`; none where metrics are off.
+    #[must_use]
+    pub fn address(&self, directory: &Path) -> Option<Address> {
+        match self {
+            Self::Group => Some(Address::Unix(directory.join(SOCKET_NAME))),
+            Self::Unix(path) => Some(Address::Unix(path.clone())),
+            Self::Tcp(address) => Some(Address::Tcp(*address)),
+            Self::Off => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let path = text.strip_prefix("unix://").unwrap_or(&text);
+        if path.starts_with('/') && !path.contains('\0') {
+            return Ok(Self::Unix(path.into()));
+        }
+        text.strip_prefix("tcp://").unwrap_or(&text).parse().map(Self::Tcp).map_err(|_| {
+            D::Error::invalid_value(
+                Unexpected::Str(&text),
+                &"an IP address with a port, an absolute path, or \"off\"",
+            )
+        })
+    }
+}
+
+/// A number of at least 1.
+pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match usize::deserialize(from)? {
+        0 => Err(D::Error::invalid_value(Unexpected::Unsigned(0), &"a number of at least 1")),
+        number => Ok(number),
+    }
+}
+
+/// A level of logging.
+pub(super) fn level<'de, D: Deserializer<'de>>(from: D) -> Result<LevelFilter, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.as_str() {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(D::Error::unknown_variant(&text, &["error", "warn", "info", "debug", "trace"])),
+    }
+}
+
+/// A duration: a number of seconds, or text with units.
+pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    from.deserialize_any(DurationVisitor)
+}
+
+/// Takes either form of a duration.
+struct DurationVisitor;
+
+impl Visitor<'_> for DurationVisitor {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of seconds, or text such as \"10s\" or \"1m30s\", of at most a day")
+    }
+
+    fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
+        u64::try_from(seconds)
+            .ok()
+            .map(Duration::from_secs)
+            .filter(|duration| *duration <= MAX_DURATION)
+            .ok_or_else(|| E::invalid_value(Unexpected::Signed(seconds), &self))
+    }
+
+    fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {
+        Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|duration| *duration <= MAX_DURATION)
+            .ok_or_else(|| E::invalid_value(Unexpected::Float(seconds), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        parse_duration(text)
+            .filter(|duration| *duration <= MAX_DURATION)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+/// Adds up whole numbers that each have a unit: h, m, s or ms.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let (digits, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let number: u64 = digits.parse().ok()?;
+        let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+        let part = match unit {
+            "h" => Duration::from_secs(number.checked_mul(3600)?),
+            "m" => Duration::from_secs(number.checked_mul(60)?),
+            "s" => Duration::from_secs(number),
+            "ms" => Duration::from_millis(number),
+            _ => return None,
+        };
+        sum = sum.checked_add(part)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(sum)
+}
