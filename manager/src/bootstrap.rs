@@ -15,6 +15,7 @@ use protobuf::well_known_types::any::Any;
 
 pub use address::{address_of, socket_path};
 
+use crate::cli::Flags;
 use crate::options;
 
 /// The most that is read from stdin, in bytes.
@@ -117,12 +118,28 @@ impl Question {
         Ok(Self { options: Some(any), params: None })
     }
 
-    /// Whether the parameters ask for debug lines, as `-debug` does.
+    /// Fills in what the parameters tell and the flags leave out; either may ask for debug lines.
+    pub fn complete(&self, flags: &mut Flags) {
+        let Some(params) = &self.params else { return };
+        if flags.address.is_empty() {
+            flags.address.clone_from(&params.containerd_grpc_address);
+        }
+        if flags.publish_binary.as_os_str().is_empty() {
+            flags.publish_binary = params.containerd_binary.clone().into();
+        }
+        flags.debug |= matches!(params.log_level.enum_value(), Ok(LogLevel::DEBUG | LogLevel::TRACE));
+    }
+
+    /// The ttrpc address that the parameters tell; before them there was `TTRPC_ADDRESS` in the environment.
     #[must_use]
-    pub fn debug(&self) -> bool {
-        self.params.as_ref().is_some_and(|params| {
-            matches!(params.log_level.enum_value(), Ok(LogLevel::DEBUG | LogLevel::TRACE))
-        })
+    pub fn ttrpc_address(&self) -> Option<&str> {
+        Some(self.params.as_ref()?.containerd_ttrpc_address.as_str()).filter(|address| !address.is_empty())
+    }
+
+    /// The version of containerd that the parameters tell.
+    #[must_use]
+    pub fn daemon(&self) -> Option<(u32, u32)> {
+        daemon_version(&self.params.as_ref()?.containerd_version)
     }
 
     /// The directory that the parameters ask sockets to be made in.

@@ -1,7 +1,7 @@
 //! The command line: which role this process has, and its arguments.
 //!
-//! containerd calls a shim with flags as Go's flag package takes them; [`flags`] walks those. The manager and the
-//! operator's commands are our own and take ordinary long options; [`manager`] holds the manager's.
+//! containerd calls a shim with flags as Go's flag package takes them; `flags` walks those. The manager and the
+//! operator's commands are our own and take ordinary long options; `manager` holds the manager's.
 
 mod flags;
 mod manager;

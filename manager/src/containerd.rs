@@ -92,13 +92,14 @@ impl Channel {
             .map_err(|error| broken(io::Error::other(error)))?;
         let mut sender = self.sender.clone();
         sender.ready().await.map_err(|error| broken(io::Error::other(error)))?;
-        let response =
-            sender.send_request(request).await.map_err(|error| broken(io::Error::other(error)))?;
+        let response = sender.send_request(request).await.map_err(|error| broken(io::Error::other(error)))?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.map_err(|error| broken(io::Error::other(error)))?;
         // A call that fails at once has its status in the head.
         let trailers = body.trailers().cloned().unwrap_or_default();
-        let field = |name| trailers.get(name).or_else(|| head.headers.get(name)).and_then(|value| value.to_str().ok());
+        let field = |name| {
+            trailers.get(name).or_else(|| head.headers.get(name)).and_then(|value| value.to_str().ok())
+        };
         match field("grpc-status").and_then(|code| code.parse().ok()) {
             Some(0) => {
                 let bytes = body.to_bytes();
@@ -107,7 +108,9 @@ impl Channel {
             Some(code) => {
                 Err(GrpcError::Status { code, text: field("grpc-message").unwrap_or_default().to_owned() })
             }
-            None => Err(broken(io::Error::other(format!("HTTP status {} without a gRPC status", head.status)))),
+            None => {
+                Err(broken(io::Error::other(format!("HTTP status {} without a gRPC status", head.status))))
+            }
         }
     }
 }

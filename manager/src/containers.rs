@@ -153,7 +153,6 @@ impl Containers {
     pub fn forget_old(&self) {
         self.slots.retain(|_, slot| !matches!(slot, Slot::Deleted(tombstone) if tombstone.is_old()));
     }
-
 }
 
 impl Tasks for Containers {
@@ -177,7 +176,6 @@ impl Tasks for Containers {
         counts.into()
     }
 }
-
 
 /// An id that is taken for a container that is being created. Dropped without it, the id is free again.
 pub struct Reservation {

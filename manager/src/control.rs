@@ -21,6 +21,9 @@ pub enum Question {
         namespace: String,
         /// The container's id.
         id: String,
+        /// Where containerd wants sockets; none for the usual place. It counts for a namespace's first container.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        socket_dir: Option<String>,
     },
     /// Delete a container, whatever its state.
     Delete {

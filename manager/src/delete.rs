@@ -46,7 +46,7 @@ pub enum DeleteError {
 /// [`DeleteError`]; nothing has been printed then.
 pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
-    let bundle = flags.bundle_or_cwd();
+    let bundle = flags.bundle_dir().unwrap_or_default();
     let record = Record::read(&bundle).unwrap_or_else(|error| {
         eprintln!("{error}");
         None
@@ -55,7 +55,8 @@ pub fn run(flags: &Flags) -> Result<(), DeleteError> {
         Some(end) => end,
         None => alone(&key, &bundle, record)?,
     };
-    let answer = deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
+    let answer =
+        deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
     io::stdout().lock().write_all(&answer).map_err(DeleteError::Print)
 }
 
@@ -66,13 +67,15 @@ fn ask(
     bundle: &Path,
     record: Option<&Record>,
 ) -> Result<Option<(u32, Exit)>, DeleteError> {
-    let directory = match record.map(|record| record.group.clone()).filter(|group| !group.as_os_str().is_empty()) {
-        Some(directory) => directory,
-        None => {
-            let spec = Spec::read(bundle).unwrap_or_default();
-            Group::of(Config::load()?.grouping, &flags.address, &flags.namespace, &flags.id, &spec).directory
-        }
-    };
+    let directory =
+        match record.map(|record| record.group.clone()).filter(|group| !group.as_os_str().is_empty()) {
+            Some(directory) => directory,
+            None => {
+                let spec = Spec::read(bundle).unwrap_or_default();
+                Group::of(Config::load()?.grouping, &flags.address, &flags.namespace, &flags.id, &spec)
+                    .directory
+            }
+        };
     let socket = Group::at("", &directory).control_socket();
     let Ok(mut client) = Client::connect(&socket, PATIENCE) else { return Ok(None) };
     let question = Question::Delete { namespace: key.namespace.to_string(), id: key.id.to_string() };

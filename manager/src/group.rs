@@ -103,7 +103,9 @@ impl Group {
 /// Where the groups' directories are: `$GAM_RUN_DIR`, else `/run/gam`.
 #[must_use]
 pub fn run_dir() -> PathBuf {
-    std::env::var_os(RUN_DIR_VARIABLE).filter(|path| !path.is_empty()).map_or_else(|| RUN_DIR.into(), PathBuf::from)
+    std::env::var_os(RUN_DIR_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| RUN_DIR.into(), PathBuf::from)
 }
 
 fn name(grouping: Grouping, namespace: &str, id: &str, spec: &Spec) -> String {
@@ -143,8 +145,12 @@ mod tests {
 
     #[test]
     fn the_grouping_decides_who_shares_a_manager() {
-        let a = spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p1","io.kubernetes.cri.sandbox-namespace":"t"}}"#);
-        let b = spec(r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p2","io.kubernetes.cri.sandbox-namespace":"t"}}"#);
+        let a = spec(
+            r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p1","io.kubernetes.cri.sandbox-namespace":"t"}}"#,
+        );
+        let b = spec(
+            r#"{"annotations":{"io.kubernetes.cri.sandbox-id":"p2","io.kubernetes.cri.sandbox-namespace":"t"}}"#,
+        );
         let bare = Spec::default();
         let of = |grouping, spec: &Spec, id| Group::of(grouping, "/c.sock", "k8s.io", id, spec);
         assert_eq!(of(Grouping::Namespace, &a, "1"), of(Grouping::Namespace, &b, "2"));

@@ -47,7 +47,8 @@ pub enum InfoError {
 /// [`InfoError`]; a runtime that does not answer is none.
 pub fn run(_flags: &Flags) -> Result<(), InfoError> {
     let bytes = bootstrap::read(io::stdin().lock())?;
-    let options = Some(bytes).filter(|bytes| !bytes.is_empty()).and_then(|bytes| Any::parse_from_bytes(&bytes).ok());
+    let options =
+        Some(bytes).filter(|bytes| !bytes.is_empty()).and_then(|bytes| Any::parse_from_bytes(&bytes).ok());
     let named = options.as_ref().and_then(|any| Named::from_any(any).ok()).unwrap_or_default();
     let features = features(&named.resolve(""));
     io::stdout().lock().write_all(&answer(options, features.as_deref())).map_err(InfoError::Print)

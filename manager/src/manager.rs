@@ -63,7 +63,11 @@ impl Manager {
     ///
     /// # Errors
     /// Those of [`Container::delete`].
-    pub async fn delete(&self, container: &Arc<Container>, connection: ConnectionId) -> Result<(u32, Exit), ContainerError> {
+    pub async fn delete(
+        &self,
+        container: &Arc<Container>,
+        connection: ConnectionId,
+    ) -> Result<(u32, Exit), ContainerError> {
         let (pid, exit) = container.delete().await?;
         let streams = container.report(None)?.streams;
         let tombstone = Tombstone::new(pid, exit, container.bundle().to_path_buf(), streams, connection);

@@ -175,4 +175,3 @@ impl EventSink for Publisher {
         self.shared.work.notify_one();
     }
 }
-

@@ -177,10 +177,15 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
     };
     let limits = Limits { events: config.events.max_events, bytes: config.events.max_bytes };
     let publisher = Publisher::start(addresses, limits, Arc::clone(&reaper), Arc::clone(&metrics) as _);
-    let oom = OomMonitor::new()
-        .inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen"))
-        .ok();
-    let host = Host { reaper, events: Arc::clone(&publisher) as _, telemetry: Arc::clone(&metrics) as _, group: group.directory.clone(), oom };
+    let oom =
+        OomMonitor::new().inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen")).ok();
+    let host = Host {
+        reaper,
+        events: Arc::clone(&publisher) as _,
+        telemetry: Arc::clone(&metrics) as _,
+        group: group.directory.clone(),
+        oom,
+    };
     Ok(Arc::new(Manager {
         containers,
         leases: Leases::default(),

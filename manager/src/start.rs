@@ -83,8 +83,11 @@ pub enum StartError {
 pub fn run(flags: &Flags) -> Result<(), StartError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
     let question = Question::parse(&bootstrap::read(io::stdin().lock())?, &flags.namespace, &flags.id)?;
+    let mut flags = flags.clone();
+    question.complete(&mut flags);
+    let flags = &flags;
     let config = Config::load()?;
-    let bundle = flags.bundle_or_cwd();
+    let bundle = flags.bundle_dir().unwrap_or_default();
     let spec = Spec::read(&bundle).unwrap_or_default();
     let named = question.options.as_ref().map(Named::from_any).transpose()?.unwrap_or_default();
     let options = named.or(&config.runtime).resolve(spec.cgroups_path());
@@ -92,10 +95,11 @@ pub fn run(flags: &Flags) -> Result<(), StartError> {
     let address = {
         let lock = Lock::take(&group)
             .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
-        join_or_launch(flags, question.debug(), &group, &key, &options.shim_cgroup, &lock)?
+        join_or_launch(flags, &question, &group, &key, &options.shim_cgroup, &lock)?
     };
     let file = bundle.join("address");
-    record::replace(&file, address.as_bytes(), 0o644).map_err(|source| StartError::File { path: file, source })?;
+    record::replace(&file, address.as_bytes(), 0o644)
+        .map_err(|source| StartError::File { path: file, source })?;
     let most = std::env::var("MAX_SHIM_VERSION").ok();
     let dialect = bootstrap::choose(&question, most.as_deref(), None);
     let answer = bootstrap::answer(dialect, &address)?;
@@ -104,7 +108,7 @@ pub fn run(flags: &Flags) -> Result<(), StartError> {
 
 fn join_or_launch(
     flags: &Flags,
-    debug: bool,
+    asked: &Question,
     group: &Group,
     key: &Key,
     shim_cgroup: &str,
@@ -113,12 +117,16 @@ fn join_or_launch(
     let mut client = match Client::connect(&group.control_socket(), PATIENCE) {
         Ok(client) => client,
         Err(ControlError::Absent { .. }) => {
-            launch::launch(flags, debug, group, shim_cgroup)?;
+            launch::launch(flags, asked.ttrpc_address(), group, shim_cgroup)?;
             Client::connect(&group.control_socket(), PATIENCE)?
         }
         Err(error) => return Err(error.into()),
     };
-    let question = control::Question::Join { namespace: key.namespace.to_string(), id: key.id.to_string() };
+    let question = control::Question::Join {
+        namespace: key.namespace.to_string(),
+        id: key.id.to_string(),
+        socket_dir: asked.socket_dir().map(str::to_owned),
+    };
     match client.ask(&question)? {
         Answer::Joined { address } => Ok(address),
         Answer::Failed(text) => Err(StartError::Refused { group: group.name.clone(), text }),

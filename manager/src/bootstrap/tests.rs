@@ -38,6 +38,10 @@ fn an_any_of_options_is_one_even_though_it_parses_as_parameters() {
 fn h11_parameters_are_known_by_id_and_namespace_and_carry_options_in_an_extension() {
     let mut sent = params("c", "n");
     sent.log_level = EnumOrUnknown::new(LogLevel::DEBUG);
+    sent.containerd_ttrpc_address = "/t".into();
+    sent.containerd_grpc_address = "/g".into();
+    sent.containerd_binary = "/params".into();
+    sent.containerd_version = "v2.3.1".into();
     sent.socket_dir = Some("/run/s".into());
     for any in [Any { type_url: "example.com/else".into(), ..Any::default() }, runc_any()] {
         sent.extensions.push(Extension { value: MessageField::some(any), ..Extension::default() });
@@ -46,7 +50,12 @@ fn h11_parameters_are_known_by_id_and_namespace_and_carry_options_in_an_extensio
     let question = Question::parse(&bytes, "n", "c").unwrap();
     assert_eq!(question.options, Some(runc_any()));
     assert_eq!(question.socket_dir(), Some("/run/s"));
-    assert!(question.debug());
+    assert_eq!(question.ttrpc_address(), Some("/t"));
+    assert_eq!(question.daemon(), Some((2, 3)));
+    let mut flags = Flags { publish_binary: "/own".into(), ..Flags::default() };
+    question.complete(&mut flags);
+    assert_eq!((flags.address.as_str(), flags.publish_binary.to_str()), ("/g", Some("/own")));
+    assert!(flags.debug, "H9");
     assert!(Question::parse(&bytes, "other", "c").map_or(true, |q| q.params.is_none()));
     assert!(Question::parse(&bytes, "n", "other").map_or(true, |q| q.params.is_none()));
 }

@@ -4,7 +4,9 @@
 //! and the first argument that is no flag, or what follows `--`, ends the flags. No crate's parser does this, and error
 //! texts are to be the ones that operators know, so the walk is written out.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -32,10 +34,16 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The bundle: the one that is named, else the working directory.
-    #[must_use]
-    pub fn bundle_or_cwd(&self) -> PathBuf {
-        if self.bundle.as_os_str().is_empty() { std::env::current_dir().unwrap_or_default() } else { self.bundle.clone() }
+    /// The bundle's directory as an absolute path: `-bundle`, or the working directory where that is empty.
+    ///
+    /// # Errors
+    /// Where there is no working directory to be found.
+    pub fn bundle_dir(&self) -> io::Result<PathBuf> {
+        if self.bundle.is_absolute() {
+            Ok(self.bundle.clone())
+        } else {
+            Ok(env::current_dir()?.join(&self.bundle))
+        }
     }
 }
 

@@ -66,6 +66,15 @@ fn a_value_may_look_like_a_flag_and_flags_end_at_the_first_word() {
 }
 
 #[test]
+fn the_bundle_is_the_working_directory_unless_named() {
+    let here = std::env::current_dir().unwrap();
+    for (bundle, dir) in [("", here.clone()), ("/b", "/b".into()), ("b", here.join("b"))] {
+        let flags = Flags { bundle: bundle.into(), ..Flags::default() };
+        assert_eq!(flags.bundle_dir().unwrap(), dir, "{bundle}");
+    }
+}
+
+#[test]
 fn switches_take_a_value_only_after_an_equals_sign() {
     for (word, debug) in [("-debug", true), ("-debug=T", true), ("--debug=0", false), ("-debug=False", false)]
     {

@@ -30,7 +30,13 @@ pub struct Tombstone {
 impl Tombstone {
     /// Remembers from now on.
     #[must_use]
-    pub fn new(pid: u32, exit: Exit, bundle: PathBuf, streams: StreamNames, connection: ConnectionId) -> Self {
+    pub fn new(
+        pid: u32,
+        exit: Exit,
+        bundle: PathBuf,
+        streams: StreamNames,
+        connection: ConnectionId,
+    ) -> Self {
         Self { pid, exit, bundle, streams, connection, since: Instant::now() }
     }
 

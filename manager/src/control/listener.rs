@@ -24,7 +24,8 @@ pub async fn serve(listener: UnixListener, manager: Arc<Manager>) {
 }
 
 async fn converse(stream: UnixStream, manager: Arc<Manager>) {
-    let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
+    let allowed =
+        stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
     if !allowed {
         return;
     }
@@ -50,8 +51,8 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
 
 async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
     match question {
-        Question::Join { namespace, id } => match Key::new(&namespace, &id) {
-            Ok(key) => join(key, manager),
+        Question::Join { namespace, id, socket_dir } => match Key::new(&namespace, &id) {
+            Ok(key) => join(key, socket_dir.as_deref(), manager),
             Err(error) => Answer::Failed(error.to_string()),
         },
         Question::Delete { namespace, id } => match Key::new(&namespace, &id) {
@@ -67,10 +68,10 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
 }
 
 /// Expects a container. The lease is there before the socket is told, so the manager does not leave in between (K3).
-fn join(key: Key, manager: &Arc<Manager>) -> Answer {
+fn join(key: Key, socket_dir: Option<&str>, manager: &Arc<Manager>) -> Answer {
     let namespace = Arc::clone(&key.namespace);
     manager.leases.begin(key);
-    match manager.sockets.open(manager, &namespace) {
+    match manager.sockets.open(manager, &namespace, socket_dir) {
         Ok(address) => Answer::Joined { address },
         Err(error) => Answer::Failed(error.to_string()),
     }

@@ -69,7 +69,7 @@ impl Drop for Handle {
 }
 
 /// Serves `metrics` at `address` on a new thread. A unix socket gets mode 0600 and takes the place of one that nobody
-/// listens at; it must not be longer than 107 bytes, its last part's extension replaced by `new` included.
+/// listens at; its path, also with the extension `new`, has to fit a socket's address of 107 bytes.
 ///
 /// # Errors
 /// Where the socket cannot be bound or the thread cannot be made; `AddrInUse` where another serves there.

@@ -65,7 +65,7 @@ impl Metrics {
         self.events_retried.inc();
     }
 
-    /// Events were given up for `reason`, one of a few words.
+    /// An event was given up for `reason`, one of a few words.
     pub fn events_dropped(&self, reason: &'static str, count: u64) {
         self.events_dropped.with_label_values(&[reason]).inc_by(count);
     }

@@ -33,15 +33,25 @@ impl Publish {
     }
 
     pub(super) async fn publish(&self, parcel: &Parcel) -> Result<(), SendError> {
-        let unreachable = |error: std::io::Error| SendError::Unreachable(format!("{}: {error}", self.binary.display()));
+        let unreachable =
+            |error: std::io::Error| SendError::Unreachable(format!("{}: {error}", self.binary.display()));
         let refused = |error: protobuf::Error| SendError::Refused(error.to_string());
         let request = ForwardRequest::parse_from_bytes(&parcel.request).map_err(refused)?;
-        let event = request.envelope.into_option().unwrap_or_default().event.into_option().unwrap_or_default();
+        let event =
+            request.envelope.into_option().unwrap_or_default().event.into_option().unwrap_or_default();
         let event = event.write_to_bytes().map_err(refused)?;
         let mut file = pipe::memory_file("gam-event").map_err(unreachable)?;
         file.write_all(&event).and_then(|()| file.rewind()).map_err(unreachable)?;
         let command = Command::new(&self.binary)
-            .args(["--address", &self.address, "publish", "--topic", parcel.topic, "--namespace", &parcel.namespace])
+            .args([
+                "--address",
+                &self.address,
+                "publish",
+                "--topic",
+                parcel.topic,
+                "--namespace",
+                &parcel.namespace,
+            ])
             .keep_env("PATH")
             .cwd("/")
             .new_session(true)

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use gam_protos::any::pack;
 use gam_protos::events::{
-    TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM, TaskPaused,
-    TaskResumed, TaskStart,
+    TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM,
+    TaskPaused, TaskResumed, TaskStart,
 };
 use gam_protos::forward::ForwardRequest;
 use gam_protos::types::{Envelope, Mount};

@@ -10,7 +10,8 @@ use crate::containerd::{Channel, GrpcError};
 const ANSWER: Duration = Duration::from_secs(60);
 
 pub(super) async fn forward(channel: &Channel, parcel: &Parcel) -> Result<(), SendError> {
-    let call = channel.call("/containerd.services.events.v1.Events/Forward", &parcel.namespace, &parcel.request);
+    let call =
+        channel.call("/containerd.services.events.v1.Events/Forward", &parcel.namespace, &parcel.request);
     match tokio::time::timeout(ANSWER, call).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(GrpcError::Status { code, text })) => Err(meaning(i32::try_from(code).unwrap_or(2), text)),

@@ -98,7 +98,9 @@ impl Lanes {
 
     /// Loses the oldest event that is not on its way of the longest lane.
     fn shed(&mut self) -> bool {
-        let Some((_, lane)) = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.parcels.len()) else { return false };
+        let Some((_, lane)) = self.lanes.iter_mut().max_by_key(|(_, lane)| lane.parcels.len()) else {
+            return false;
+        };
         let Some(parcel) = lane.parcels.remove(usize::from(lane.on_its_way)) else { return false };
         self.events = self.events.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(size(&parcel));
@@ -107,9 +109,7 @@ impl Lanes {
 
     /// The lanes and how many events wait in each.
     pub(super) fn describe(&self) -> Value {
-        let lane = |(key, lane): (&Key, &Lane)| {
-            json!({"container": key.to_string(), "events": lane.parcels.len(), "on_its_way": lane.on_its_way})
-        };
+        let lane = |(key, lane): (&Key, &Lane)| json!({"container": key.to_string(), "events": lane.parcels.len(), "on_its_way": lane.on_its_way});
         self.lanes.iter().map(lane).collect()
     }
 }

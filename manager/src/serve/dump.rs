@@ -10,7 +10,8 @@ use crate::manager::Manager;
 /// Describes everything that the manager holds.
 #[must_use]
 pub fn describe(manager: &Arc<Manager>) -> Value {
-    let containers: Vec<Value> = manager.containers.all().iter().map(|container| container.describe()).collect();
+    let containers: Vec<Value> =
+        manager.containers.all().iter().map(|container| container.describe()).collect();
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),

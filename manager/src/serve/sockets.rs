@@ -64,14 +64,20 @@ impl Sockets {
     ///
     /// # Errors
     /// [`SocketError`] if it cannot be listened on.
-    pub fn open(&self, manager: &Arc<Manager>, namespace: &Arc<str>) -> Result<String, SocketError> {
+    pub fn open(
+        &self,
+        manager: &Arc<Manager>,
+        namespace: &Arc<str>,
+        socket_dir: Option<&str>,
+    ) -> Result<String, SocketError> {
         let mut open = self.open_sockets();
         if let Some(socket) = open.get(namespace) {
             return Ok(address(&socket.path));
         }
-        let path = bootstrap::socket_path(&self.containerd, &self.group.socket_key(namespace), None)?;
+        let path = bootstrap::socket_path(&self.containerd, &self.group.socket_key(namespace), socket_dir)?;
         let listener = listen(&path).map_err(|source| SocketError::Listen { path: path.clone(), source })?;
-        let task: Arc<dyn Task + Send + Sync> = Arc::new(TaskService::new(Arc::clone(manager), Arc::clone(namespace)));
+        let task: Arc<dyn Task + Send + Sync> =
+            Arc::new(TaskService::new(Arc::clone(manager), Arc::clone(namespace)));
         let server = Server::start(listener, services::task(&task), Arc::new(Observed(Arc::clone(manager))));
         let answer = address(&path);
         open.insert(Arc::clone(namespace), Socket { path, server: Arc::new(server) });
@@ -114,4 +120,3 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     fs::set_permissions(path, Permissions::from_mode(0o600))?;
     Ok(listener)
 }
-

@@ -22,7 +22,10 @@ pub(super) fn bundle(text: &str) -> Result<PathBuf> {
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !plain || text.contains('\0') || text.len() > LONGEST {
         let shown: String = text.chars().take(256).collect();
-        return Err(refuse(Code::INVALID_ARGUMENT, format!("bundle {shown:?} is not an absolute plain path")));
+        return Err(refuse(
+            Code::INVALID_ARGUMENT,
+            format!("bundle {shown:?} is not an absolute plain path"),
+        ));
     }
     match path.metadata() {
         Ok(found) if found.is_dir() => Ok(path.to_path_buf()),

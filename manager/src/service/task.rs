@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gam_protos::runc_options::ProcessDetails;
 use gam_protos::task::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse,
-    ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse,
-    StatsRequest, StatsResponse, Task, UpdateTaskRequest, WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PauseRequest,
+    PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse,
+    StateRequest, StateResponse, StatsRequest, StatsResponse, Task, UpdateTaskRequest, WaitRequest,
+    WaitResponse,
 };
 use gam_protos::{any, types};
 use gam_task::container::{Container, CreateRequest, ExecRequest, Status};
@@ -61,7 +62,9 @@ impl TaskService {
         let key = self.key(ctx, id)?;
         match self.slot(&key)? {
             Slot::Live(container) => Ok(container),
-            Slot::Creating(_) => Err(refuse(Code::NOT_FOUND, format!("container {key} is still being created"))),
+            Slot::Creating(_) => {
+                Err(refuse(Code::NOT_FOUND, format!("container {key} is still being created")))
+            }
             Slot::Deleted(_) => Err(refuse(Code::NOT_FOUND, format!("container {key} has been deleted"))),
         }
     }
@@ -105,7 +108,10 @@ impl TaskService {
                     tracing::error!(container = %key, %error, "a container that nobody wants is left");
                 }
                 self.manager.farewell(&key);
-                Err(refuse(Code::CANCELLED, format!("container {key} was not wanted any more when it was made")))
+                Err(refuse(
+                    Code::CANCELLED,
+                    format!("container {key} was not wanted any more when it was made"),
+                ))
             }
         }
     }
@@ -247,7 +253,8 @@ impl Task for TaskService {
         let container = self.container(ctx, &request.id)?;
         let resources = request.resources.into_option().unwrap_or_default().value;
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&resources) {
-            let text = format!("the resources are no JSON at line {}, column {}", error.line(), error.column());
+            let text =
+                format!("the resources are no JSON at line {}, column {}", error.line(), error.column());
             return Err(refuse(Code::INVALID_ARGUMENT, text));
         }
         container.update(&resources).await.map_err(status)?;

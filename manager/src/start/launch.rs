@@ -62,16 +62,22 @@ pub enum LaunchError {
 }
 
 /// Starts the manager of a group and returns when it serves.
-pub(super) fn launch(flags: &Flags, debug: bool, group: &Group, shim_cgroup: &str) -> Result<(), LaunchError> {
+pub(super) fn launch(
+    flags: &Flags,
+    ttrpc: Option<&str>,
+    group: &Group,
+    shim_cgroup: &str,
+) -> Result<(), LaunchError> {
     let spawn_error = |source| LaunchError::Spawn { group: group.name.clone(), source };
     let (ready, told) = pipe::pipe().map_err(spawn_error)?;
     let args = ManagerArgs {
         directory: group.directory.clone(),
         group: group.name.clone(),
         address: flags.address.clone(),
-        ttrpc_address: std::env::var("TTRPC_ADDRESS").unwrap_or_default(),
+        ttrpc_address: ttrpc
+            .map_or_else(|| std::env::var("TTRPC_ADDRESS").unwrap_or_default(), str::to_owned),
         publish_binary: Some(flags.publish_binary.clone()).filter(|path| !path.as_os_str().is_empty()),
-        debug: flags.debug || debug,
+        debug: flags.debug,
         ..ManagerArgs::default()
     };
     let program = std::env::current_exe().map_err(spawn_error)?;
@@ -88,7 +94,9 @@ pub(super) fn launch(flags: &Flags, debug: bool, group: &Group, shim_cgroup: &st
     let said = listen(ready).map_err(spawn_error)?;
     match said.as_deref() {
         Some(READY) => Ok(()),
-        Some("") => Err(LaunchError::Failed { group: group.name.clone(), text: "it ended at once".to_owned() }),
+        Some("") => {
+            Err(LaunchError::Failed { group: group.name.clone(), text: "it ended at once".to_owned() })
+        }
         Some(text) => Err(LaunchError::Failed { group: group.name.clone(), text: text.to_owned() }),
         None => {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
