@@ -1,6 +1,17 @@
 //! Cases of the shim protocol, named after the rows of BEHAVIOUR they prove. See [`gam_tests::shim`] for the switches.
 
+
+mod bad_input;
+mod deletion;
+mod events;
+mod latency;
+mod meetings;
+mod protocol;
+mod repeated;
+mod signals;
 mod start_and_exit;
+mod streams;
+mod tenants;
 
 /// Cases that containerd's Go shim (1.6.20) is known to fail, and why. They are run with it all the same, and reported.
 const GO_FAILS: &[(&str, &str)] = &[

@@ -39,3 +39,51 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Runs all at once; answers all outcomes, in order.
+///
+/// # Panics
+/// If one of them does.
+pub async fn together<T: Send + 'static>(
+    all: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let all: Vec<_> = all.into_iter().map(tokio::spawn).collect();
+    let mut done = Vec::new();
+    for one in all {
+        match one.await {
+            Ok(outcome) => done.push(outcome),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    done
+}
+
+/// Runs one beside what follows.
+pub fn beside<T: Send + 'static>(one: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(one)
+}
+
+/// Waits until `question` answers `wanted`.
+///
+/// # Panics
+/// After 30 s, with the last answer.
+pub async fn until_is<T: PartialEq + std::fmt::Debug, F: Future<Output = T>>(wanted: T, mut question: impl FnMut() -> F) {
+    let since = Instant::now();
+    loop {
+        let answer = question().await;
+        if answer == wanted {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "never {wanted:?}, still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Fails unless `what` is done within `limit`, which is that of the row and not of a quiet machine.
+///
+/// # Panics
+/// If it is not.
+pub async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(limit, work).await;
+    outcome.unwrap_or_else(|_| panic!("{what} is not done after {limit:?}"))
+}

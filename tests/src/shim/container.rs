@@ -468,6 +468,22 @@ impl Container {
         outcome.unwrap_or_else(|error| panic!("delete of {}: {error}", self.id()));
     }
 
+    /// Opens the connection again if somebody still listens; asks for Shutdown then. Takes the bundle away.
+    pub async fn redial_or_forget(&self) {
+        if let Ok(client) = wire::dial(&self.0.address).await {
+            *self.0.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(TaskClient::new(client));
+            let _ = self.shutdown().await;
+        }
+        self.forget();
+    }
+
+    /// Takes the bundle away; nothing more is done at the end of the case.
+    pub fn forget(&self) {
+        self.close();
+        let _ = std::fs::remove_dir_all(&self.0.bundle);
+        self.0.removed.store(true, Ordering::SeqCst);
+    }
+
     /// Kills, waits, deletes, removes.
     ///
     /// # Panics
