@@ -5,9 +5,9 @@ use std::time::Duration;
 use gam_protos::any::pack;
 use gam_protos::runc_options::Options;
 use gam_protos::task::{
-    CheckpointTaskRequest, CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest, ExecProcessRequest,
-    KillRequest, PauseRequest, PidsRequest, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest,
-    StatsRequest, UpdateTaskRequest, WaitRequest,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, CreateTaskRequest, DeleteRequest,
+    ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, ResizePtyRequest, ResumeRequest,
+    ShutdownRequest, StartRequest, StateRequest, StatsRequest, UpdateTaskRequest, WaitRequest,
 };
 use gam_protos::types::{Mount, Status};
 use gam_tests::shim::{Container, Lab, code, together, wire, within};
@@ -24,7 +24,8 @@ struct Dice(u64);
 
 impl Dice {
     fn seeded(worker: u64) -> Self {
-        let seed = std::env::var("GAM_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_240_501_u64);
+        let seed =
+            std::env::var("GAM_E2E_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_240_501_u64);
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(worker + 1))
     }
 
@@ -49,7 +50,8 @@ impl Dice {
     }
 
     fn id(&mut self) -> String {
-        let fixed = ["victim", "victim", "victim", "", "..", "../victim", "a/b", "\0", "-x", "ä", "nobody", "e", "f"];
+        let fixed =
+            ["victim", "victim", "victim", "", "..", "../victim", "a/b", "\0", "-x", "ä", "nobody", "e", "f"];
         match self.below(20) {
             0 => "x".repeat(1 + self.below(300_000) as usize),
             1 => String::from_utf8_lossy(&self.bytes(40)).into_owned(),
@@ -79,15 +81,21 @@ impl Dice {
     fn any(&mut self, lab: &Lab) -> Any {
         let mut any = Any::new();
         let names = [
-            "containerd.runc.v1.Options", "runtimeoptions.v1.Options", "containerd.runc.v1.CheckpointOptions",
-            "type.googleapis.com/containerd.runc.v1.Options", "", "/", "nothing.of.Note",
+            "containerd.runc.v1.Options",
+            "runtimeoptions.v1.Options",
+            "containerd.runc.v1.CheckpointOptions",
+            "type.googleapis.com/containerd.runc.v1.Options",
+            "",
+            "/",
+            "nothing.of.Note",
             "types.containerd.io/opencontainers/runtime-spec/1/Process",
         ];
         any.type_url = self.of(&names).to_owned();
         any.value = match self.below(6) {
             0 => Vec::new(),
             1 => b"{\"args\": [], \"cwd\": 7}".to_vec(),
-            2 => b"{\"args\": [\"true\"], \"cwd\": \"/\", \"terminal\": true, \"user\": {\"uid\": -1}}".to_vec(),
+            2 => b"{\"args\": [\"true\"], \"cwd\": \"/\", \"terminal\": true, \"user\": {\"uid\": -1}}"
+                .to_vec(),
             3 => vec![b'['; 100_000],
             4 => {
                 let mut options = Options::new();
@@ -131,30 +139,74 @@ impl Dice {
                 mount.options = vec![self.id(), "lowerdir=/nowhere".into()];
                 let rootfs = if self.below(3) == 0 { vec![mount] } else { Vec::new() };
                 // "victim" exists, so that Create of it is refused; no other id has a bundle.
-                ("Create", encode!(CreateTaskRequest {
-                    id: id, bundle: self.path(lab), rootfs: rootfs, terminal: self.below(2) == 0,
-                    stdin: self.path(lab), stdout: self.path(lab), stderr: self.path(lab),
-                    checkpoint: self.of(&["", "/nowhere"]).to_owned(), options: Some(self.any(lab)).into(),
-                }))
+                (
+                    "Create",
+                    encode!(CreateTaskRequest {
+                        id: id,
+                        bundle: self.path(lab),
+                        rootfs: rootfs,
+                        terminal: self.below(2) == 0,
+                        stdin: self.path(lab),
+                        stdout: self.path(lab),
+                        stderr: self.path(lab),
+                        checkpoint: self.of(&["", "/nowhere"]).to_owned(),
+                        options: Some(self.any(lab)).into(),
+                    }),
+                )
             }
             2 => ("Start", encode!(StartRequest { id: id, exec_id: exec_id })),
             3 => ("Delete", encode!(DeleteRequest { id: id, exec_id: exec_id })),
             4 => ("Pids", encode!(PidsRequest { id: id })),
             5 => ("Pause", encode!(PauseRequest { id: id })),
             6 => ("Resume", encode!(ResumeRequest { id: id })),
-            7 => ("Checkpoint", encode!(CheckpointTaskRequest {
-                id: id, path: self.path(lab), options: Some(self.any(lab)).into(),
-            })),
-            8 => ("Kill", encode!(KillRequest { id: id, exec_id: exec_id, signal: self.number(), all: self.below(2) == 0 })),
-            9 => ("Exec", encode!(ExecProcessRequest {
-                id: id, exec_id: exec_id, terminal: self.below(2) == 0, stdin: self.path(lab), stdout: self.path(lab),
-                stderr: self.path(lab), spec: (self.below(4) > 0).then(|| self.any(lab)).into(),
-            })),
-            10 => ("ResizePty", encode!(ResizePtyRequest {
-                id: id, exec_id: exec_id, width: self.number(), height: self.number(),
-            })),
-            11 => ("CloseIO", encode!(CloseIORequest { id: id, exec_id: exec_id, stdin: self.below(2) == 0 })),
-            12 => ("Update", encode!(UpdateTaskRequest { id: id, resources: (self.below(4) > 0).then(|| self.any(lab)).into() })),
+            7 => (
+                "Checkpoint",
+                encode!(CheckpointTaskRequest {
+                    id: id,
+                    path: self.path(lab),
+                    options: Some(self.any(lab)).into(),
+                }),
+            ),
+            8 => (
+                "Kill",
+                encode!(KillRequest {
+                    id: id,
+                    exec_id: exec_id,
+                    signal: self.number(),
+                    all: self.below(2) == 0
+                }),
+            ),
+            9 => (
+                "Exec",
+                encode!(ExecProcessRequest {
+                    id: id,
+                    exec_id: exec_id,
+                    terminal: self.below(2) == 0,
+                    stdin: self.path(lab),
+                    stdout: self.path(lab),
+                    stderr: self.path(lab),
+                    spec: (self.below(4) > 0).then(|| self.any(lab)).into(),
+                }),
+            ),
+            10 => (
+                "ResizePty",
+                encode!(ResizePtyRequest {
+                    id: id,
+                    exec_id: exec_id,
+                    width: self.number(),
+                    height: self.number(),
+                }),
+            ),
+            11 => {
+                ("CloseIO", encode!(CloseIORequest { id: id, exec_id: exec_id, stdin: self.below(2) == 0 }))
+            }
+            12 => (
+                "Update",
+                encode!(UpdateTaskRequest {
+                    id: id,
+                    resources: (self.below(4) > 0).then(|| self.any(lab)).into()
+                }),
+            ),
             13 => ("Wait", encode!(WaitRequest { id: id, exec_id: exec_id })),
             14 => ("Stats", encode!(StatsRequest { id: id })),
             15 => ("Connect", encode!(ConnectRequest { id: id })),
@@ -181,7 +233,8 @@ async fn still_well(lab: &Lab, keeper: &Container, shim: u32) {
         keeper.run_exec("well", &["true"]).await.unwrap();
         assert_eq!(keeper.wait("well").await.unwrap().exit_status, 0);
         keeper.delete("well").await.unwrap();
-    }).await;
+    })
+    .await;
     let log = keeper.log().unwrap().text();
     let panicked = log.lines().find(|line| line.contains("panick") || line.contains("goroutine"));
     assert_eq!(panicked, None);

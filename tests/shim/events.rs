@@ -10,8 +10,9 @@ use crate::cases;
 
 cases! {
     async fn f1_every_event_of_many_containers_arrives(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let all = (0..8).map(|n| {
-            let plan = lab.plan(&format!("f{n}")).fake().group("f0").script("exit 0");
+            let plan = lab.plan(&format!("f{n}")).fake().group("keeper").script("exit 0");
             async move {
                 let c = plan.run().await;
                 c.wait("").await.unwrap();
@@ -24,6 +25,7 @@ cases! {
                 lab.events().wait_for(kind, &id, "").await;
             }
         }
+        keeper.state("").await.unwrap();
     }
 
     async fn f2_a_slow_listener_gets_everything(lab) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
 use gam_tests::shim::fake::on;
-use gam_tests::shim::{Subject, beside, code, fifo, within};
+use gam_tests::shim::{Subject, beside, code, within};
 use ttrpc::Code;
 
 use crate::cases;
@@ -44,9 +44,7 @@ cases! {
 
     async fn b3_delete_of_an_exec_whose_stdout_is_held_delays_nobody(lab) {
         let c = lab.plan("b3").fake().run().await;
-        let out = fifo::Collector::start(&lab.directory().join("e-out"));
-        let mut request = c.exec_request("e", &["sh", "-c", "echo here; sleep 5 & exit 0"]);
-        request.stdout = out.path().to_string_lossy().into_owned();
+        let (request, [out, _err]) = c.exec_request_with_output("e", &["sh", "-c", "echo here; sleep 5 & exit 0"]);
         c.exec_with(request).await.unwrap();
         c.start("e").await.unwrap();
         c.wait("e").await.unwrap();

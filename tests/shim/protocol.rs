@@ -11,7 +11,12 @@ use ttrpc::{Code, Request, Response};
 
 use crate::cases;
 
-async fn ask(client: &ttrpc::asynchronous::Client, service: &str, method: &str, payload: Vec<u8>) -> ttrpc::Result<Response> {
+async fn ask(
+    client: &ttrpc::asynchronous::Client,
+    service: &str,
+    method: &str,
+    payload: Vec<u8>,
+) -> ttrpc::Result<Response> {
     let mut request = Request::new();
     request.service = service.to_owned();
     request.method = method.to_owned();

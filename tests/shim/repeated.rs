@@ -41,18 +41,22 @@ async fn repeat<F: Future<Output = ()> + Send + 'static>(
 }
 
 async fn wait(c: &Container, exec: &str) -> u32 {
-    within(Duration::from_secs(40), &format!("Wait of {}/{exec}", c.id()), c.wait(exec)).await.unwrap().exit_status
+    within(Duration::from_secs(40), &format!("Wait of {}/{exec}", c.id()), c.wait(exec))
+        .await
+        .unwrap()
+        .exit_status
 }
 
 cases! {
     Long:
     async fn a1_repeated_containers_that_end_at_once(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let of = lab.clone();
         repeat(times(), move |n| {
             let lab = of.clone();
             async move {
                 let id = format!("r{n}");
-                let c = lab.plan(&id).group("r0").script("exit 3").run().await;
+                let c = lab.plan(&id).group("keeper").script("exit 3").run().await;
                 assert_eq!(wait(&c, "").await, 3);
                 assert_eq!(c.delete("").await.unwrap().exit_status, 3);
                 c.remove().await;
@@ -61,15 +65,17 @@ cases! {
                 assert_eq!(kinds, [Kind::Create, Kind::Start, Kind::Exit, Kind::Delete]);
             }
         }).await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
     async fn a2_repeated_execs_that_meet_the_end_of_init(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let of = lab.clone();
         repeat(times() / 2, move |n| {
             let lab = of.clone();
             async move {
                 let id = format!("r{n}");
-                let c = lab.plan(&id).group("r0").run().await;
+                let c = lab.plan(&id).group("keeper").run().await;
                 c.exec("e", &["true"]).await.unwrap();
                 c.exec("f", &["sleep", "1000"]).await.unwrap();
                 let starts = ["e", "f"].map(|exec| {
@@ -90,6 +96,7 @@ cases! {
                 c.remove().await;
             }
         }).await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
     async fn a3_repeated_execs_in_one_container(lab) {
@@ -111,11 +118,12 @@ cases! {
     }
 
     async fn a5_repeated_starts_in_a_dying_container(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let of = lab.clone();
         repeat(times() / 2, move |n| {
             let lab = of.clone();
             async move {
-                let c = lab.plan(&format!("r{n}")).group("r0").shared_pids().run().await;
+                let c = lab.plan(&format!("r{n}")).group("keeper").shared_pids().run().await;
                 c.exec("e", &["sleep", "1000"]).await.unwrap();
                 Proc::of(c.pid()).unwrap().kill();
                 tokio::time::sleep(Duration::from_millis(n as u64 % 10)).await;
@@ -129,6 +137,7 @@ cases! {
                 c.remove().await;
             }
         }).await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
     async fn a13_repeated_pairs_of_execs_with_one_id(lab) {
@@ -153,12 +162,13 @@ cases! {
     }
 
     async fn d2_repeated_pairs_of_deletes(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let of = lab.clone();
         repeat(times(), move |n| {
             let lab = of.clone();
             async move {
                 let id = format!("r{n}");
-                let c = lab.plan(&id).fake().group("r0").script("exit 1").run().await;
+                let c = lab.plan(&id).fake().group("keeper").script("exit 1").run().await;
                 wait(&c, "").await;
                 let both = (0..2).map(|_| {
                     let c = c.clone();
@@ -173,14 +183,16 @@ cases! {
                 assert_eq!(lab.events().count(Kind::Delete, &id, ""), 1);
             }
         }).await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
     async fn a9_repeated_mass_deaths(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         let of = lab.clone();
         repeat(times() / 20, move |n| {
             let lab = of.clone();
             async move {
-                let c = lab.plan(&format!("r{n}")).group("r0").run().await;
+                let c = lab.plan(&format!("r{n}")).group("keeper").run().await;
                 let execs = (0..8).map(|e| {
                     let c = c.clone();
                     async move { c.run_exec(&format!("e{e}"), &["sleep", "1000"]).await.unwrap() }
@@ -195,5 +207,6 @@ cases! {
                 c.remove().await;
             }
         }).await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use gam_protos::types::Status;
-use gam_tests::shim::process::{Proc, children};
-use gam_tests::shim::{code, together, until};
 use gam_tests::shim::event::Kind;
 use gam_tests::shim::fake::on;
+use gam_tests::shim::process::{Proc, children};
+use gam_tests::shim::{code, together, until};
 use ttrpc::Code;
 
 use crate::cases;

@@ -11,9 +11,7 @@ use crate::cases;
 cases! {
     async fn c1_a_child_that_holds_stdout_does_not_hold_delete(lab) {
         let c = lab.plan("c1").shared_pids().run().await;
-        let out = fifo::Collector::start(&lab.directory().join("e-out"));
-        let mut request = c.exec_request("e", &["sh", "-c", "echo here; sleep 1000 & exit 0"]);
-        request.stdout = out.path().to_string_lossy().into_owned();
+        let (request, [out, _err]) = c.exec_request_with_output("e", &["sh", "-c", "echo here; sleep 1000 & exit 0"]);
         c.exec_with(request).await.unwrap();
         c.start("e").await.unwrap();
         assert_eq!(c.wait("e").await.unwrap().exit_status, 0);
@@ -50,10 +48,8 @@ cases! {
         let c = lab.plan("c5").run().await;
         let stdin = lab.directory().join("e-in");
         fifo::make(&stdin);
-        let out = fifo::Collector::start(&lab.directory().join("e-out"));
-        let mut request = c.exec_request("e", &["cat"]);
+        let (mut request, [out, _err]) = c.exec_request_with_output("e", &["cat"]);
         request.stdin = stdin.to_string_lossy().into_owned();
-        request.stdout = out.path().to_string_lossy().into_owned();
         c.exec_with(request).await.unwrap();
         c.close_io("e").await.unwrap();
         let writing = tokio::spawn(async move { fifo::write(&stdin, b"last words\n").await });
@@ -115,5 +111,17 @@ cases! {
         c.kill("", 9).await.unwrap();
         c.wait("").await.unwrap();
         c.resize("", 80, 24).await.unwrap();
+    }
+
+    async fn c18_only_the_streams_that_were_asked_for_are_made(lab) {
+        let c = lab.plan("c18").run().await;
+        let (mut request, [out, _err]) = c.exec_request_with_output("e", &["ls", "-l", "/proc/self/fd/"]);
+        request.stderr.clear();
+        c.exec_with(request).await.unwrap();
+        c.start("e").await.unwrap();
+        assert_eq!(c.wait("e").await.unwrap().exit_status, 0);
+        out.until(" 1 -> ").await;
+        let text = out.text();
+        assert!(text.contains("0 -> /dev/null") && text.contains("2 -> /dev/null"), "{text}");
     }
 }

@@ -59,7 +59,9 @@ pub async fn together<T: Send + 'static>(
 }
 
 /// Runs one beside what follows.
-pub fn beside<T: Send + 'static>(one: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+pub fn beside<T: Send + 'static>(
+    one: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
     tokio::spawn(one)
 }
 
@@ -67,7 +69,10 @@ pub fn beside<T: Send + 'static>(one: impl Future<Output = T> + Send + 'static) 
 ///
 /// # Panics
 /// After 30 s, with the last answer.
-pub async fn until_is<T: PartialEq + std::fmt::Debug, F: Future<Output = T>>(wanted: T, mut question: impl FnMut() -> F) {
+pub async fn until_is<T: PartialEq + std::fmt::Debug, F: Future<Output = T>>(
+    wanted: T,
+    mut question: impl FnMut() -> F,
+) {
     let since = Instant::now();
     loop {
         let answer = question().await;

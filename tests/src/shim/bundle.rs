@@ -237,6 +237,7 @@ impl Plan {
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
+                {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
             ],
             "annotations": annotations,
             "linux": {"namespaces": namespaces, "cgroupsPath": self.cgroup(), "resources": resources},

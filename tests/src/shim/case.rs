@@ -48,6 +48,7 @@ async fn run<F: Future<Output = ()> + Send + 'static>(
     };
     let outcome = tokio::time::timeout(Duration::from_secs(limit.seconds()), whole).await;
     let outcome = outcome.unwrap_or_else(|_| Err(format!("not done after {} s", limit.seconds())));
+    lab.events().end().await;
     let error = match outcome {
         Ok(()) => return Ok(()),
         Err(error) => error,

@@ -135,6 +135,16 @@ fn decode(request: ForwardRequest) -> Event {
     }
 }
 
+impl Shared {
+    /// Waits for so long, or until the mood is no longer `mood`.
+    async fn patient(&self, mood: Mood, limit: Duration) {
+        let since = Instant::now();
+        while since.elapsed() < limit && *self.mood.lock().unwrap_or_else(PoisonError::into_inner) == mood {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 struct Ear(Arc<Shared>);
 
 #[async_trait]
@@ -152,14 +162,20 @@ impl Events for Ear {
             Mood::Refusing(_) => {
                 return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(ttrpc::Code::UNAVAILABLE, "not now")));
             }
-            Mood::Still => std::future::pending().await,
+            Mood::Still => {
+                self.0.patient(Mood::Still, Duration::MAX).await;
+                return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(
+                    ttrpc::Code::UNAVAILABLE,
+                    "not any more",
+                )));
+            }
             Mood::Willing | Mood::Slow(_) => {}
         }
         let event = decode(request);
         self.0.list.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         self.0.count.send_modify(|count| *count += 1);
         if let Mood::Slow(delay) = mood {
-            tokio::time::sleep(delay).await;
+            self.0.patient(mood, delay).await;
         }
         Ok(Empty::new())
     }
@@ -184,6 +200,14 @@ impl Recorder {
             server.stop(Duration::ZERO).await;
         }
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Ends: whatever stands still is let go.
+    pub(super) async fn end(&self) {
+        self.be(Mood::Willing);
+        if let Some(server) = self.server.lock().await.take() {
+            server.stop(Duration::from_secs(2)).await;
+        }
     }
 
     /// Comes back.

@@ -21,9 +21,9 @@ struct Life {
 }
 
 impl Life {
-    fn step(&mut self, event: &Event) -> Result<(), &'static str> {
-        // An id may be used again once it was deleted.
-        if self.deleted && event.kind == Kind::Create {
+    fn step(&mut self, event: &Event, rest: bool) -> Result<(), &'static str> {
+        // An id may be used again once it was deleted, or its shim was killed.
+        if (self.deleted || !rest) && event.kind == Kind::Create {
             *self = Self::default();
         }
         if self.deleted {
@@ -83,14 +83,15 @@ impl Life {
     }
 }
 
-/// What is wrong with the order of `events`; at `rest`, also what is missing.
+/// What is wrong with the order of `events`, and what is missing now that all is at rest. Without `rest` a shim was
+/// killed: nothing is missed, and an id may begin anew.
 #[must_use]
 pub fn violations(events: &[Event], rest: bool) -> Vec<String> {
     let mut lives: BTreeMap<(String, String), Life> = BTreeMap::new();
     let mut found = Vec::new();
     for event in events.iter().filter(|event| event.kind != Kind::Other) {
         let life = lives.entry((event.namespace.clone(), event.container.clone())).or_default();
-        if let Err(wrong) = life.step(event) {
+        if let Err(wrong) = life.step(event, rest) {
             found.push(format!("{:?} of {}/{} {wrong}", event.kind, event.container, event.exec));
         }
     }
