@@ -1,1 +1,3 @@
-//! gam.
+//! What the end to end tests are made of.
+
+pub mod shim;
