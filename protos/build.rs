@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("generated");
     std::fs::create_dir_all(&out)?;
-    let inputs: Vec<PathBuf> = FILES.iter().map(|name| Path::new("proto").join(name).with_extension("proto")).collect();
+    let inputs: Vec<PathBuf> =
+        FILES.iter().map(|name| Path::new("proto").join(name).with_extension("proto")).collect();
     Codegen::new()
         .out_dir(&out)
         .inputs(&inputs)

@@ -13,7 +13,7 @@ use gam_protos::bootstrap::{BootstrapParams, BootstrapResult, LogLevel};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
-pub use address::{address_of, socket_path};
+pub use address::{DEFAULT_DIR, address_of, socket_path};
 
 use crate::cli::Flags;
 use crate::options;

@@ -14,10 +14,11 @@ use gam_task::record::Record;
 use gam_task::spec::Spec;
 use protobuf::Message as _;
 
+use crate::bootstrap;
 use crate::cli::Flags;
 use crate::config::{Config, ConfigError};
 use crate::control::{Answer, Client, Question};
-use crate::group::Group;
+use crate::group::{Group, Lock};
 use crate::service::task::deleted;
 
 /// How long the manager may take: containerd gives the whole command 5 s.
@@ -91,6 +92,7 @@ fn alone(key: &Key, bundle: &Path, record: Option<Record>) -> Result<(u32, Exit)
         let pid = record.init.map_or(0, |init| init.pid.unsigned_abs());
         return Ok((pid, record.exit.unwrap_or_else(|| Exit::now(Exit::KILLED))));
     }
+    bury_manager(bundle, record.as_ref());
     let is_sandbox = record.as_ref().is_some_and(|record| record.sandbox.as_deref() == Some(&key.id));
     let end = cleanup::container(key, bundle, record.as_ref())?;
     if is_sandbox {
@@ -101,6 +103,24 @@ fn alone(key: &Key, bundle: &Path, record: Option<Record>) -> Result<(u32, Exit)
         }
     }
     Ok(end)
+}
+
+/// Removes what a dead manager left of itself: its socket (D7), and its group's directory. Whoever has the lock has started
+/// another, or is about to.
+fn bury_manager(bundle: &Path, record: Option<&Record>) {
+    let Some(record) = record.filter(|record| !record.group.as_os_str().is_empty()) else { return };
+    let group = Group::at("", &record.group);
+    let Ok(Some(lock)) = Lock::try_take(&group) else { return };
+    if Client::connect(&group.control_socket(), PATIENCE).is_ok() {
+        return;
+    }
+    let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
+    if let Some(socket) = address.strip_prefix("unix://").map(Path::new)
+        && socket.parent() == Some(Path::new(bootstrap::DEFAULT_DIR))
+    {
+        let _ = std::fs::remove_file(socket);
+    }
+    group.remove(&lock);
 }
 
 /// The other containers of a sandbox whose records lie beside its own.

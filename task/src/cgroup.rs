@@ -59,6 +59,25 @@ impl Cgroup {
         locate::of_process(pid)
     }
 
+    /// The cgroup that a container's process is in, where it is the container's: one that this process is in too, or one
+    /// above, is not, for ending what is in it would end others.
+    ///
+    /// # Errors
+    /// [`CgroupError::Shared`] if none is the container's own, and those of [`of_process`](Self::of_process).
+    pub fn of_container(pid: i32) -> Result<Self, CgroupError> {
+        let own = Self::of_process(i32::try_from(std::process::id()).unwrap_or_default())?;
+        let own = own.directories();
+        let is_shared = |directory: &Path| own.iter().any(|own| own.starts_with(directory));
+        match Self::of_process(pid)? {
+            Self::V2(directory) if is_shared(&directory) => Err(CgroupError::Shared(pid)),
+            Self::V2(directory) => Ok(Self::V2(directory)),
+            Self::V1(mut controllers) => {
+                controllers.retain(|controller| !is_shared(&controller.directory));
+                if controllers.is_empty() { Err(CgroupError::Shared(pid)) } else { Ok(Self::V1(controllers)) }
+            }
+        }
+    }
+
     /// The directory in which a controller of version 1 counts, or the only one.
     fn directory(&self, controller: &str) -> Option<&Path> {
         match self {

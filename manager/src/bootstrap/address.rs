@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::BootstrapError;
 
 /// The directory of sockets where none is given, containerd's own.
-const DEFAULT_DIR: &str = "/run/containerd/s";
+pub const DEFAULT_DIR: &str = "/run/containerd/s";
 
 /// The longest directory of sockets, in bytes: with a slash and 64 hexadecimal digits it makes 107, and
 /// `sockaddr_un.sun_path` holds 108 with the NUL that ends it (unix(7)).

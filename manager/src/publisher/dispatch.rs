@@ -12,8 +12,6 @@ use super::transport::{SendError, Transport};
 
 /// How long it takes to look for a way again, at first and at most.
 const PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
-/// After how many vain rounds the publish binary is tried.
-const DESPERATE: u32 = 3;
 /// How often an event is sent that containerd has trouble with.
 const ATTEMPTS: u32 = 10;
 /// How long the publish binary is used before a socket is tried again.
@@ -24,22 +22,23 @@ type Sent = (Key, Parcel, Result<(), SendError>);
 /// Sends for as long as the manager lives.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut pause = PAUSE[0];
-    let mut vain = 0;
-    let mut avoid_ttrpc = false;
+    let mut not_served = Vec::new();
     loop {
         // No connection is needed before there is something to send.
         while shared.lanes().events() == 0 {
             shared.work.notified().await;
         }
-        match Transport::find(&shared.addresses, &shared.reaper, avoid_ttrpc, vain >= DESPERATE).await {
+        match Transport::find(&shared.addresses, &shared.reaper, &not_served).await {
             Ok(transport) => {
                 shared.set_way(transport.name().to_owned());
                 let (taken, broken) = drive(&shared, &transport).await;
                 if taken {
-                    (pause, vain) = (PAUSE[0], 0);
+                    pause = PAUSE[0];
                 }
-                if matches!(broken, SendError::NotServed(_)) && transport.name() == "ttrpc" {
-                    avoid_ttrpc = true;
+                match broken {
+                    SendError::NotServed(_) => not_served.push(transport.name()),
+                    // Another daemon may serve what this one did not.
+                    _ => not_served.clear(),
                 }
                 tracing::debug!(way = transport.name(), %broken, "events are sent another way");
                 shared.set_way(format!("not connected: {broken}"));
@@ -49,10 +48,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
             Err(error) => {
                 shared.set_way(format!("not connected: {error}"));
-                avoid_ttrpc = false;
+                not_served.clear();
             }
         }
-        vain = vain.saturating_add(1);
         tokio::time::sleep(pause).await;
         pause = pause.saturating_mul(2).min(PAUSE[1]);
     }

@@ -34,27 +34,29 @@ pub(super) enum Transport {
 }
 
 impl Transport {
-    /// Finds a way; the publish binary only if `desperate`.
+    /// Finds a way. The publish binary dials the same socket as gRPC: it is of use only where the sockets are not known, or
+    /// do not serve events.
     pub(super) async fn find(
         addresses: &Addresses,
         reaper: &Arc<Reaper>,
-        avoid_ttrpc: bool,
-        desperate: bool,
+        not_served: &[&'static str],
     ) -> Result<Self, SendError> {
         let mut why = SendError::Unreachable("no address of containerd is known".to_owned());
-        if !addresses.ttrpc.is_empty() && !avoid_ttrpc {
+        let usable = |address: &str, name| !address.is_empty() && !not_served.contains(&name);
+        let sockets = usable(&addresses.ttrpc, "ttrpc") || usable(&addresses.grpc, "grpc");
+        if usable(&addresses.ttrpc, "ttrpc") {
             match ttrpc::Client::connect(&addresses.ttrpc).await {
                 Ok(client) => return Ok(Self::Ttrpc(Arc::new(client))),
                 Err(error) => why = error,
             }
         }
-        if !addresses.grpc.is_empty() {
+        if usable(&addresses.grpc, "grpc") {
             match Channel::connect(&addresses.grpc).await {
                 Ok(channel) => return Ok(Self::Grpc(channel)),
                 Err(error) => why = SendError::Unreachable(error.to_string()),
             }
         }
-        if desperate && !addresses.binary.as_os_str().is_empty() {
+        if !sockets && !addresses.binary.as_os_str().is_empty() {
             return Ok(Self::Binary(Arc::new(binary::Publish::new(addresses, reaper))));
         }
         Err(why)

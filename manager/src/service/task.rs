@@ -284,9 +284,14 @@ impl Task for TaskService {
     async fn connect(&self, ctx: &TtrpcContext, request: ConnectRequest) -> Result<ConnectResponse> {
         let mut response = ConnectResponse::new();
         // An id that is no task is no error: containerd would take a running container's bundle for it.
-        let container = self.key(ctx, &request.id).ok().and_then(|key| self.manager.containers.live(&key));
-        if let Some(container) = container {
-            response.task_pid = container.pid();
+        let slot = self.key(ctx, &request.id).ok().and_then(|key| self.manager.containers.slot(&key));
+        let task_pid = match slot {
+            Some(Slot::Live(container)) => Some(container.pid()),
+            Some(Slot::Deleted(tombstone)) => Some(tombstone.pid),
+            Some(Slot::Creating(_)) | None => None,
+        };
+        if let Some(task_pid) = task_pid {
+            response.task_pid = task_pid;
             response.shim_pid = std::process::id();
         }
         Ok(response)

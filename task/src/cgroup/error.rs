@@ -12,6 +12,9 @@ pub enum CgroupError {
     /// Its hierarchy is not mounted here.
     #[error("no cgroup of process {0} is mounted here")]
     NotMounted(i32),
+    /// Its cgroup is not its own.
+    #[error("process {0} has no cgroup of its own")]
+    Shared(i32),
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -18,6 +18,11 @@ impl StdinCloser {
         self.0.send_replace(true);
     }
 
+    /// Whether it is to end.
+    pub(super) fn is_closed(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until it is to end.
     pub(super) async fn closed(&self) {
         let mut told = self.0.subscribe();

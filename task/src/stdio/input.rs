@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::Interest;
 
@@ -15,6 +16,9 @@ use super::{CHUNK, StdinCloser, fifo};
 use crate::sys::pipe;
 use crate::sys::polled::Polled;
 use crate::telemetry::{Stream, Telemetry};
+
+/// How long a client may take to open an input that is to end at once.
+const CLIENT: Duration = Duration::from_millis(250);
 
 /// What an input needs.
 pub(super) struct Input {
@@ -88,6 +92,15 @@ async fn more(from: &Polled) -> io::Result<bool> {
     }
 }
 
+/// Waits until the input is to end. Where that was said before it was open, its client has a moment to open it too.
+async fn late_enough(closer: &StdinCloser) {
+    let early = closer.is_closed();
+    closer.closed().await;
+    if early {
+        tokio::time::sleep(CLIENT).await;
+    }
+}
+
 /// Works until it is done or the process has ended; lets go of our write end when CloseIO comes (C6: what is on its way is
 /// still delivered).
 async fn run(
@@ -100,7 +113,7 @@ async fn run(
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
         () = follow.reached(Stage::Ended) => return,
-        () = closer.closed() => {
+        () = late_enough(&closer) => {
             drop(keeper);
             tokio::select! {
                 outcome = &mut work => outcome,
