@@ -78,7 +78,8 @@ impl Output {
     async fn bring(&mut self, source: &Source, phases: Phases, unwritten: &mut u64) -> io::Result<()> {
         match source {
             Source::Pipe(end) => self.bring_pipe(end).await,
-            Source::Terminal(master) => terminal::print(master, self, phases, unwritten).await,
+            // Boxed, so that a pipe's task is not as large as a terminal's.
+            Source::Terminal(master) => Box::pin(terminal::print(master, self, phases, unwritten)).await,
         }
     }
 
@@ -87,18 +88,18 @@ impl Output {
         let copied = |bytes| report.telemetry.copied(stream, bytes);
         let ended = match &self.sink {
             Sink::Fifo(outlet) => pump::splice_all(source, outlet.end(), copied).await,
-            Sink::Logger(end) => pump::splice_all(source, end, copied).await,
+            Sink::Logger(end) => Box::pin(pump::splice_all(source, end, copied)).await,
             Sink::File(file) => {
                 let failed = &mut self.failed;
                 let told = |turn| note(&report, stream, failed, turn);
-                return file::append_all(source, file, told).await;
+                return Box::pin(file::append_all(source, file, told)).await;
             }
-            Sink::Nowhere => return pump::discard_all(source, |_| {}).await,
+            Sink::Nowhere => return Box::pin(pump::discard_all(source, |_| {})).await,
         };
         // A pipe does not fail to be read.
         let Err(error) = ended else { return Ok(()) };
         self.fail(&error);
-        pump::discard_all(source, |bytes| report.telemetry.dropped(stream, bytes)).await
+        Box::pin(pump::discard_all(source, |bytes| report.telemetry.dropped(stream, bytes))).await
     }
 
     /// Writes `bytes` to the sink. `unwritten` is kept at how many of them are not in it yet, for one who drops this.
@@ -158,5 +159,27 @@ fn note(report: &Report, stream: Stream, failed: &mut bool, turn: file::Written)
         // Written again: the next failure is news.
         None if turn.copied > 0 => *failed = false,
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::Interest;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::id::Key;
+    use crate::telemetry::{Silent, Telemetry};
+
+    #[tokio::test]
+    async fn a_stream_that_is_idle_costs_little() {
+        let silent: Arc<dyn Telemetry> = Arc::new(Silent);
+        let report = Report::new(&Key::new("n", "c").unwrap(), None, &silent);
+        let (read, _write) = pipe::pipe().unwrap();
+        let source = Source::Pipe(Arc::new(Polled::new(read, Interest::READABLE).unwrap()));
+        let (_phase, phases) = watch::channel(Phase::Running);
+        let token = Token::take(&Arc::new(watch::Sender::new(0)));
+        let served = Output::new(Stream::Stdout, Sink::Nowhere, report).run(source, Phases(phases), token);
+        assert!(size_of_val(&served) < 1024, "{} bytes", size_of_val(&served));
     }
 }

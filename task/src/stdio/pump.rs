@@ -16,6 +16,8 @@ use crate::sys::polled::Polled;
 
 /// How much is moved by one call: what a pipe holds.
 pub(super) const CHUNK: usize = 64 * 1024;
+/// Less than this is copied, not spliced: a page.
+const LITTLE: usize = 4096;
 /// After how many chunks others get the worker thread.
 const TURN: usize = 16;
 /// How often a descriptor is asked that has hung up and may come back.
@@ -56,19 +58,29 @@ pub(super) async fn wait(fd: &Polled, interest: Interest) -> io::Result<()> {
 
 /// Moves all that comes out of a pipe into another without copying it, and tells `moved` of each piece. Ends at the end
 /// of file of `source`.
+///
+/// A pipe has 16 slots, and what is spliced takes one, be it a page or a line; what is written fills up the slot before.
+/// So that a FIFO without a reader holds 64 KiB and not 16 lines, less than a page is copied.
 pub(super) async fn splice_all(source: &Polled, sink: &Polled, mut moved: impl FnMut(u64)) -> io::Result<()> {
     let mut chunks = 0_usize;
+    let mut little = true;
     loop {
+        if little && let Some((copied, rest)) = copy_little(source, sink)? {
+            moved(copied);
+            write_all(sink, &rest, &mut moved).await?;
+        }
         match pipe::splice(source, sink, CHUNK) {
             Ok(0) => return Ok(()),
             Ok(bytes) => {
                 moved(bytes as u64);
+                little = bytes < LITTLE;
                 chunks = chunks.wrapping_add(1);
                 if chunks % TURN == 0 {
                     yield_now().await;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                little = true;
                 if now(source, PollFlags::IN)?.is_empty() {
                     wait(source, Interest::READABLE).await?;
                 } else if now(sink, PollFlags::OUT)?.is_empty() {
@@ -81,6 +93,29 @@ pub(super) async fn splice_all(source: &Polled, sink: &Polled, mut moved: impl F
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Copies what waits in a pipe if it is less than a page and the other has room. Answers how much went, and the rest if
+/// another writer was quicker.
+fn copy_little(source: &Polled, sink: &Polled) -> io::Result<Option<(u64, Vec<u8>)>> {
+    if !(1..LITTLE as u64).contains(&pipe::waiting(source)?)
+        || !now(sink, PollFlags::OUT)?.contains(PollFlags::OUT)
+    {
+        return Ok(None);
+    }
+    let mut buffer = [0_u8; LITTLE];
+    let count = match rustix::io::read(source, &mut buffer) {
+        Ok(count) => count,
+        Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let bytes = buffer.get(..count).unwrap_or_default();
+    let written = match rustix::io::write(sink, bytes) {
+        Ok(written) => written,
+        Err(Errno::AGAIN | Errno::INTR) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some((written as u64, bytes.get(written..).unwrap_or_default().to_vec())))
 }
 
 /// Empties a pipe until its end of file, so that whoever writes to it goes on, and tells `lost` of each piece.

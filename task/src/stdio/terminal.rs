@@ -34,8 +34,7 @@ pub(super) async fn print(
     mut phases: Phases,
     unwritten: &mut u64,
 ) -> io::Result<()> {
-    let register = || Polled::new(master.try_clone()?, Interest::READABLE);
-    let mut watched = register()?;
+    let mut watched = Polled::new(master.try_clone()?, Interest::READABLE)?;
     let mut pause = FIRST_PAUSE;
     loop {
         pump::wait(&watched, Interest::READABLE).await?;
@@ -58,8 +57,7 @@ pub(super) async fn print(
             () = sleep(pause) => pause = pause.saturating_mul(2).min(LONGEST_PAUSE),
         }
         // The reactor would never forget that it has hung up.
-        drop(watched);
-        watched = register()?;
+        watched = Polled::new(watched.into_inner(), Interest::READABLE)?;
     }
 }
 

@@ -116,6 +116,21 @@ async fn a_late_reader_gets_the_output_and_its_end() {
 }
 
 #[tokio::test]
+async fn a_fifo_without_a_reader_holds_many_lines() {
+    let bench = bench().await;
+    let out = bench.fifo("out");
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done";
+    let (mut child, streams) = bench.run(script, "", &out, "").await;
+    child.wait().await.unwrap();
+    streams.drained(Duration::from_secs(2)).await;
+    assert_eq!(bench.dropped(Stream::Stdout), 0);
+    let lines = String::from_utf8(joined(client(&out)).await).unwrap();
+    assert!(lines.lines().enumerate().all(|(number, line)| line == format!("line {number}")));
+    assert_eq!(lines.lines().count(), 2000);
+    bench.nothing_is_left().await;
+}
+
+#[tokio::test]
 async fn c10_close_gives_up_what_waits_for_a_reader() {
     let bench = bench().await;
     let out = bench.fifo("out");
