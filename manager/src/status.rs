@@ -22,7 +22,7 @@ impl Status for ContainerError {
             Self::Runtime(error) if error.is_gone() || error.is_finished() => Code::NOT_FOUND,
             // As upstream answers what its runtime refuses; docker and kubelet read the text.
             Self::Runtime(_) => Code::UNKNOWN,
-            Self::Stdio(error) if error.is_invalid() => Code::INVALID_ARGUMENT,
+            Self::Stdio(error) if error.is_refusal() => Code::INVALID_ARGUMENT,
             Self::Mount(error) if error.is_invalid() => Code::INVALID_ARGUMENT,
             Self::Cgroup(error) if error.is_gone() => Code::NOT_FOUND,
             Self::NoProcess(_) => Code::NOT_FOUND,

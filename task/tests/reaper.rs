@@ -119,7 +119,7 @@ async fn a16_orphans_are_reaped_and_counted() {
     let mut child = bench.reaper.spawn(sh(script)).unwrap();
     assert!(child.wait().await.unwrap().success());
     until("40 orphans", || bench.orphans() == 40).await;
-    assert_eq!(proc::children().unwrap(), []);
+    assert_eq!(proc::children().unwrap(), Vec::<i32>::new());
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a9_no_exit_is_lost_under_load() {
     }
     assert_eq!(done, 400);
     until("the other 200 orphans", || bench.orphans() == 200).await;
-    assert_eq!(proc::children().unwrap(), []);
+    assert_eq!(proc::children().unwrap(), Vec::<i32>::new());
 }
 
 #[tokio::test]

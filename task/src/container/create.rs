@@ -141,7 +141,7 @@ impl Container {
         let context = Context {
             key: &self.key,
             exec_id: exec,
-            directory: &self.bundle,
+            socket_dir: &self.host.group,
             io_uid: self.options.io_uid,
             io_gid: self.options.io_gid,
             reaper: &self.host.reaper,

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::exit::Exit;
 use crate::process::Process;
 use crate::record::{ProcessName, StreamNames};
-use crate::stdio::{DRAIN, Plan, StdinCloser, Streams};
+use crate::stdio::{DRAIN_LIMIT, Plan, StdinCloser, Streams};
 
 /// A process that was asked for, from the request to its deletion.
 pub(super) struct Member {
@@ -60,7 +60,7 @@ impl Member {
     /// Waits until what it printed has been delivered, or for as long as that may take (C1, C2).
     pub(super) async fn drained(&self) {
         if let Some(streams) = self.streams() {
-            streams.drained(DRAIN).await;
+            streams.drained(DRAIN_LIMIT).await;
         }
     }
 

@@ -1,130 +1,107 @@
-//! A process's input: from a FIFO to its pipe or terminal.
-//!
-//! We hold a write end of the FIFO until CloseIO, so the input ends when a client has closed its end *and* CloseIO has
-//! come: a client that goes away, with containerd for instance, may be followed by another.
+//! What a process reads.
 
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::future::pending;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
+use tokio::sync::watch;
 
-use super::output::at_end;
-use super::stage::{Follow, Stage};
-use super::{CHUNK, StdinCloser, fifo};
-use crate::sys::pipe;
+use super::fifo::Inlet;
+use super::phase::{Phase, Phases};
+use super::report::Report;
+use super::{pump, terminal};
 use crate::sys::polled::Polled;
-use crate::telemetry::{Stream, Telemetry};
+use crate::telemetry::Stream;
 
-/// How long a client may take to open an input that is to end at once.
-const CLIENT: Duration = Duration::from_millis(250);
+/// Ends a process's stdin when a client asks for it (CloseIO). It may be asked before the stdin is open, and then is
+/// remembered (BEHAVIOUR C5); asking again changes nothing.
+///
+/// A process's stdin ends once it was asked for AND no client has the FIFO open for writing any more. What was written
+/// until then is brought first (C6).
+#[derive(Clone, Debug)]
+pub struct StdinCloser(Arc<watch::Sender<bool>>);
 
-/// What an input needs.
-pub(super) struct Input {
-    from: Polled,
-    keeper: OwnedFd,
+impl StdinCloser {
+    /// One for a process whose stdin is to stay open.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Ends the stdin, now or when it will be open.
+    pub fn close(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether it was asked for.
+    fn is_closed(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it was asked for.
+    async fn closed(&self) {
+        let _ = self.0.subscribe().wait_for(|closed| *closed).await.is_ok();
+    }
+}
+
+impl Default for StdinCloser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How long a client may take to open a stdin that was asked to end before it was open (C5).
+const LATE_CLIENT: Duration = Duration::from_millis(250);
+
+/// Where a process's stdin goes.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// Our write end of its pipe.
+    Pipe(Polled),
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+}
+
+/// Brings what clients write, until the end of file or the end of the process. When a pipe's input is at its end, the
+/// process sees that; a terminal stays as it is.
+pub(super) async fn run(
+    inlet: Inlet,
+    target: Target,
     closer: StdinCloser,
-    telemetry: Arc<dyn Telemetry>,
-}
-
-impl Input {
-    pub(super) fn new(
-        ends: fifo::Ends,
-        closer: StdinCloser,
-        telemetry: Arc<dyn Telemetry>,
-    ) -> io::Result<Self> {
-        Ok(Self { from: Polled::new(ends.read, Interest::READABLE)?, keeper: ends.write, closer, telemetry })
-    }
-
-    /// Feeds a pipe until the input ends, the process does, or nobody reads the pipe; then closes it.
-    pub(super) async fn feed_pipe(self, to: Polled, mut follow: Follow) {
-        let Self { from, keeper, closer, telemetry } = self;
-        let work = async {
-            while more(&from).await? {
-                let moved =
-                    to.run(Interest::WRITABLE, |to| pipe::splice(from.as_fd(), to.as_fd(), CHUNK)).await?;
-                telemetry.copied(Stream::Stdin, u64::try_from(moved).unwrap_or_default());
-            }
-            io::Result::Ok(())
-        };
-        run(work, keeper, closer, &mut follow).await;
-    }
-
-    /// Feeds a terminal until the input ends or the process does. The terminal is left as it is.
-    pub(super) async fn feed_terminal(self, to: Arc<Polled>, mut follow: Follow) {
-        let Self { from, keeper, closer, telemetry } = self;
-        let work = async {
-            while more(&from).await? {
-                let mut buffer = [0_u8; 2048];
-                let length = match rustix::io::read(&from, &mut buffer) {
-                    Ok(length) => length,
-                    Err(rustix::io::Errno::AGAIN) => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                let mut rest = buffer.get(..length).unwrap_or_default();
-                while !rest.is_empty() {
-                    let written = to.run(Interest::WRITABLE, |to| Ok(rustix::io::write(to, rest)?)).await?;
-                    rest = rest.get(written..).unwrap_or_default();
-                }
-                telemetry.copied(Stream::Stdin, u64::try_from(length).unwrap_or_default());
-            }
-            Ok(())
-        };
-        run(work, keeper, closer, &mut follow).await;
-    }
-}
-
-/// Waits until there is something to read; false at the end.
-async fn more(from: &Polled) -> io::Result<bool> {
-    loop {
-        let mut ready = from.readable().await?;
-        if pipe::waiting(from)? > 0 {
-            return Ok(true);
-        }
-        if at_end(from) {
-            return Ok(false);
-        }
-        ready.clear_ready();
-        if at_end(from) {
-            return Ok(false);
-        }
-    }
-}
-
-/// Waits until the input is to end. Where that was said before it was open, its client has a moment to open it too.
-async fn late_enough(closer: &StdinCloser) {
-    let early = closer.is_closed();
-    closer.closed().await;
-    if early {
-        tokio::time::sleep(CLIENT).await;
-    }
-}
-
-/// Works until it is done or the process has ended; lets go of our write end when CloseIO comes (C6: what is on its way is
-/// still delivered).
-async fn run(
-    work: impl Future<Output = io::Result<()>>,
-    keeper: OwnedFd,
-    closer: StdinCloser,
-    follow: &mut Follow,
+    mut phases: Phases,
+    report: Arc<Report>,
 ) {
-    let mut work = std::pin::pin!(work);
-    let outcome = tokio::select! {
-        outcome = &mut work => outcome,
-        () = follow.reached(Stage::Ended) => return,
-        () = late_enough(&closer) => {
-            drop(keeper);
-            tokio::select! {
-                outcome = &mut work => outcome,
-                () = follow.reached(Stage::Ended) => return,
+    let Inlet { read, held } = inlet;
+    let copy = async {
+        match target {
+            Target::Pipe(end) => {
+                pump::splice_all(&read, &end, |bytes| report.telemetry.copied(Stream::Stdin, bytes)).await
+            }
+            Target::Terminal(master) => {
+                let master = Polled::new(master, Interest::WRITABLE)?;
+                terminal::type_in(&read, &master, &report).await
             }
         }
     };
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            tracing::debug!(%error, "input ended early")
+    let release = async {
+        let early = closer.is_closed();
+        closer.closed().await;
+        if early {
+            tokio::time::sleep(LATE_CLIENT).await;
         }
-        _ => {}
+        drop(held);
+        pending::<()>().await;
+    };
+    tokio::select! {
+        ended = copy => match ended {
+            // It does not read any more, which is its own affair.
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+            Err(error) => report.failed(Stream::Stdin, "cannot be brought", &error),
+            Ok(()) => {}
+        },
+        () = release => {}
+        () = phases.reached(Phase::Exited) => {}
     }
 }

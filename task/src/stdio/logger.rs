@@ -1,163 +1,162 @@
-//! Loggers: programs that get the process's pipes as descriptors 3 and 4, and close 5 when they are ready.
+//! A program that gets what a process prints.
 //!
-//! The process and the logger share the pipes, so what is logged costs us nothing. We keep the read ends: should the logger
-//! die, the process sees no SIGPIPE, and what it prints is drained and counted (C9).
+//! The process has the pipes to the logger as its own stdout and stderr, so nothing is copied here. A second read end of
+//! each is kept, so that the process sees no SIGPIPE if the logger dies; then what it prints is read and dropped here
+//! (BEHAVIOUR C9).
 
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::Interest;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::output::Output;
+use super::phase::{Phase, Phases, Token};
 use super::plan::Program;
-use super::sink::Sink;
-use super::stage::{Follow, Stage};
-use super::{Context, StdioError};
+use super::report::Report;
+use super::{Context, StdioError, pump};
 use crate::process::{Child, Command};
 use crate::sys::pipe;
 use crate::sys::polled::Polled;
-use crate::telemetry::{Stream, Telemetry};
+use crate::telemetry::Stream;
 
-/// How long a logger that says it is ready is looked at, to see whether it has died (C16).
-const LOOK: Duration = Duration::from_millis(20);
-/// How long a logger that does not end may take after SIGTERM.
-const TERM: Duration = Duration::from_secs(1);
+/// How long a logger has to end by itself after the end of its input.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it then has after SIGTERM, before SIGKILL.
+const TERM_LIMIT: Duration = Duration::from_secs(5);
+/// `PF_EXITING` of the kernel's task flags (include/linux/sched.h): set before a process's descriptors are closed.
+const EXITING: u32 = 0x4;
 
-const SIGTERM: i32 = 15;
-const SIGKILL: i32 = 9;
-
-/// A logger that is ready.
+/// A logger that is running, and is killed with all it started if this is dropped.
+#[derive(Debug)]
 pub(super) struct Logger {
-    child: Option<Child>,
-    /// The read ends that are kept.
+    child: Child,
+    /// Our read ends of what the process itself prints to.
     kept: Vec<(Stream, OwnedFd)>,
-    telemetry: Arc<dyn Telemetry>,
-}
-
-/// A stream's pipe: the end for the logger, the one that is kept, and the process's.
-struct Pipe {
-    logger: OwnedFd,
-    kept: OwnedFd,
-    process: OwnedFd,
-}
-
-fn make(stream: &'static str) -> Result<Pipe, StdioError> {
-    let made = || {
-        let (read, write) = pipe::pipe()?;
-        io::Result::Ok(Pipe { kept: read.try_clone()?, logger: read, process: write })
-    };
-    made().map_err(|source| StdioError::Pipe { stream, source })
-}
-
-/// Starts a logger and waits until it is ready. Gives the ends for the process: stdout and stderr.
-pub(super) async fn start(
-    program: &Program,
-    wanted: [bool; 2],
-    context: &Context<'_>,
-) -> Result<(Logger, [Option<OwnedFd>; 2]), StdioError> {
-    let [out, err] = wanted;
-    let out = out.then(|| make("stdout")).transpose()?;
-    let err = err.then(|| make("stderr")).transpose()?;
-    let (ready, told) = pipe::pipe().map_err(|source| StdioError::Pipe { stream: "logger", source })?;
-    let mut command = Command::new(&program.path)
-        .args(program.args.iter().cloned())
-        .env("CONTAINER_ID", &*context.key.id)
-        .env("CONTAINER_NAMESPACE", &*context.key.namespace)
-        .keep_env("PATH")
-        .new_session(true)
-        .fd(5, told);
-    let mut kept = Vec::new();
-    let mut ends = [None, None];
-    for (number, (stream, made)) in [(Stream::Stdout, out), (Stream::Stderr, err)].into_iter().enumerate() {
-        let target = 3 + i32::try_from(number).unwrap_or_default();
-        match made {
-            Some(made) => {
-                command = command.fd(target, made.logger);
-                kept.push((stream, made.kept));
-                if let Some(end) = ends.get_mut(number) {
-                    *end = Some(made.process);
-                }
-            }
-            // It finds the descriptor it expects, and nothing in it.
-            None => {
-                let null = std::fs::File::open("/dev/null");
-                let null = null.map_err(StdioError::open("open", "/dev/null"))?;
-                command = command.fd(target, null.into());
-            }
-        }
-    }
-    let child = context.reaper.spawn(command).map_err(StdioError::open("start logger", &program.path))?;
-    let mut logger = Logger { child: Some(child), kept, telemetry: Arc::clone(context.telemetry) };
-    logger.ready(program, ready).await?;
-    Ok((logger, ends))
-}
-
-impl Logger {
-    async fn ready(&mut self, program: &Program, ready: OwnedFd) -> Result<(), StdioError> {
-        let refused = |why| StdioError::Logger { path: program.path.clone(), why };
-        let pipe = |source| StdioError::Pipe { stream: "logger", source };
-        pipe::set_nonblocking(&ready, true).map_err(pipe)?;
-        let ready = Polled::new(ready, Interest::READABLE).map_err(pipe)?;
-        let mut byte = [0_u8; 1];
-        let said =
-            ready.run(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut byte)?)).await.map_err(pipe)?;
-        if program.says_ready && said == 0 {
-            return Err(refused("ended before it said that it is ready"));
-        }
-        let Some(child) = &mut self.child else { return Ok(()) };
-        if !program.says_ready && tokio::time::timeout(LOOK, child.wait()).await.is_ok() {
-            return Err(refused("ended at once"));
-        }
-        Ok(())
-    }
-
-    /// Gives pipes of its own to a terminal, which is copied.
-    pub(super) fn take_kept(&mut self, stream: Stream) -> Option<OwnedFd> {
-        let place = self.kept.iter().position(|(known, _)| *known == stream)?;
-        Some(self.kept.swap_remove(place).1)
-    }
-
-    /// Lives with the logger: drains in its place when it dies, and sees to it that it ends after the process.
-    pub(super) async fn run(mut self, mut follow: Follow, done: impl FnOnce()) {
-        let Some(mut child) = self.child.take() else { return done() };
-        let mut expired = follow.clone();
-        tokio::select! {
-            _ = child.wait() => {
-                if !follow.has_reached(Stage::Ended) {
-                    tracing::warn!("a logger ended before its container: output is dropped from now on");
-                }
-                self.drain(follow.clone()).await;
-            }
-            () = expired.reached(Stage::Expired) => {
-                let _ = child.kill(SIGTERM);
-            }
-        }
-        done();
-        if tokio::time::timeout(TERM, child.wait()).await.is_err() {
-            let _ = child.kill_group(SIGKILL);
-            let _ = child.wait().await;
-        }
-        follow.reached(Stage::Closed).await;
-    }
-
-    async fn drain(&mut self, follow: Follow) {
-        for (stream, read) in std::mem::take(&mut self.kept) {
-            let nowhere = Sink::nowhere();
-            let made = nowhere.and_then(|sink| Output::new(read, sink, stream, Arc::clone(&self.telemetry)));
-            match made {
-                Ok(output) => output.run(follow.clone(), || {}).await,
-                Err(error) => tracing::warn!(%error, "output is not drained"),
-            }
-        }
-    }
 }
 
 impl Drop for Logger {
     fn drop(&mut self) {
-        if let Some(child) = &self.child {
-            let _ = child.kill(SIGKILL);
+        // Fails if it has ended, and then there is nothing to do.
+        let _ = self.child.kill_group(libc::SIGKILL);
+    }
+}
+
+impl Logger {
+    /// Starts the logger and waits until it is ready. Of the two read ends it gets, `kept` are duplicates.
+    pub(super) async fn start(
+        program: &Program,
+        context: Context<'_>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        kept: Vec<(Stream, OwnedFd)>,
+    ) -> Result<Self, StdioError> {
+        let path = &program.path;
+        let failed = |source: io::Error| StdioError::LoggerStart { path: path.clone(), source };
+        let (ready, says_ready) = pipe::pipe().map_err(failed)?;
+        pipe::set_nonblocking(&ready, true).map_err(failed)?;
+        let command = Command::new(path)
+            .args(program.args.iter().cloned())
+            .keep_env("PATH")
+            .env("CONTAINER_ID", &*context.key.id)
+            .env("CONTAINER_NAMESPACE", &*context.key.namespace)
+            .new_session(true)
+            .fd(3, stdout)
+            .fd(4, stderr)
+            .fd(5, says_ready);
+        let child = context.reaper.spawn(command).map_err(failed)?;
+        let mut logger = Self { child, kept };
+        let ready = Polled::new(ready, Interest::READABLE).map_err(failed)?;
+        let said = tokio::select! {
+            biased;
+            said = says(&ready) => said.map_err(failed)?,
+            // Something it has started may have the descriptor still.
+            _ = logger.child.wait() => false,
+        };
+        if !said && logger.has_ended() {
+            let status = logger.child.wait().await.map_err(failed)?;
+            return Err(StdioError::LoggerEnded { path: path.clone(), status });
+        }
+        if !said && program.says_ready {
+            return Err(StdioError::LoggerNotReady { path: path.clone() });
+        }
+        Ok(logger)
+    }
+
+    /// Whether it has ended or is about to. That its descriptor is closed comes before its end can be waited for.
+    fn has_ended(&self) -> bool {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.child.pid())) else { return true };
+        // proc_pid_stat(5): the flags are the seventh field after the name, which is in parentheses.
+        let flags = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(6));
+        flags.and_then(|flags| flags.parse::<u32>().ok()).is_none_or(|flags| flags & EXITING != 0)
+    }
+
+    /// Stays with the logger until it has ended, and drops what is printed after that. `token` is held until the logger
+    /// has ended or the streams are stopped.
+    pub(super) async fn tend(mut self, mut phases: Phases, token: Token, report: Arc<Report>) {
+        let ended = tokio::select! {
+            _ = self.child.wait() => true,
+            () = phases.reached(Phase::Stopped) => false,
+        };
+        if ended {
+            if !phases.is(Phase::Exited) && !self.kept.is_empty() {
+                report.logger("has ended; what is printed from now on is dropped");
+            }
+            self.discard(&mut phases, &report).await;
+            return;
+        }
+        drop(token);
+        // With the process's ends closed its input is at its end; with them open, nothing else would end it.
+        if timeout(PATIENCE, self.child.wait()).await.is_err() {
+            report.logger("does not end with its input and is terminated");
+            let _ = self.child.kill(libc::SIGTERM);
+            if timeout(TERM_LIMIT, self.child.wait()).await.is_err() {
+                let _ = self.child.kill_group(libc::SIGKILL);
+                let _ = self.child.wait().await.is_ok();
+            }
+        }
+        for (stream, end) in &self.kept {
+            left(&report, *stream, end);
+        }
+    }
+
+    async fn discard(&mut self, phases: &mut Phases, report: &Arc<Report>) {
+        let mut ends = JoinSet::new();
+        for (stream, end) in self.kept.drain(..) {
+            let (mut phases, report) = (phases.clone(), Arc::clone(report));
+            ends.spawn(async move {
+                let Ok(end) = Polled::new(end, Interest::READABLE) else { return };
+                let lost = |bytes| report.telemetry.dropped(stream, bytes);
+                tokio::select! {
+                    _ = pump::discard_all(&end, lost) => {}
+                    () = phases.reached(Phase::Stopped) => {}
+                }
+                left(&report, stream, &end);
+            });
+        }
+        while ends.join_next().await.is_some() {}
+    }
+}
+
+/// Counts what nobody will read any more.
+fn left(report: &Report, stream: Stream, end: impl std::os::fd::AsFd) {
+    if let Ok(bytes @ 1..) = pipe::waiting(end) {
+        report.telemetry.dropped(stream, bytes);
+    }
+}
+
+/// Waits until the logger writes a byte (true) or closes the descriptor (false).
+async fn says(ready: &Polled) -> io::Result<bool> {
+    loop {
+        pump::wait(ready, Interest::READABLE).await?;
+        match rustix::io::read(ready, &mut [0_u8; 1]) {
+            Ok(count) => return Ok(count > 0),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,124 +1,185 @@
-//! One output of a process: from its pipe to a sink, until the process and all who have the pipe are gone.
+//! What a process prints, brought to where it is wanted.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use tokio::io::Interest;
-
-use super::CHUNK;
-use super::sink::Sink;
-use super::stage::{Follow, Stage};
+use super::phase::{Phase, Phases, Token};
+use super::report::Report;
+use super::{fifo, file, pump, terminal};
 use crate::sys::pipe;
 use crate::sys::polled::Polled;
-use crate::telemetry::{Stream, Telemetry};
+use crate::telemetry::Stream;
 
-/// After how many chunks the others get their turn (K6).
-const TURN: u32 = 16;
+/// Where the bytes come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Our read end of a process's pipe.
+    Pipe(Arc<Polled>),
+    /// The master of its terminal.
+    Terminal(OwnedFd),
+}
 
-/// What an output needs.
+/// Where the bytes go.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// A FIFO with a client at the other end.
+    Fifo(fifo::Outlet),
+    /// The pipe of a logger; only a terminal is copied to one, other processes print to it themselves.
+    Logger(Polled),
+    /// A file that is appended to.
+    File(Arc<File>),
+    /// Nobody wants them.
+    Nowhere,
+}
+
+/// One stream of output.
+#[derive(Debug)]
 pub(super) struct Output {
-    from: Polled,
-    sink: Sink,
     pub(super) stream: Stream,
-    pub(super) telemetry: Arc<dyn Telemetry>,
+    pub(super) sink: Sink,
+    /// Whether the sink has failed, which is told once.
+    failed: bool,
+    pub(super) report: Arc<Report>,
 }
 
 impl Output {
-    /// Takes the read end of the process's pipe.
-    pub(super) fn new(
-        from: OwnedFd,
-        sink: Sink,
-        stream: Stream,
-        telemetry: Arc<dyn Telemetry>,
-    ) -> io::Result<Self> {
-        pipe::set_nonblocking(&from, true)?;
-        Ok(Self { from: Polled::new(from, Interest::READABLE)?, sink, stream, telemetry })
+    pub(super) fn new(stream: Stream, sink: Sink, report: Arc<Report>) -> Self {
+        Self { stream, sink, failed: false, report }
     }
 
-    /// Delivers until the end of the pipe, or until that has taken long enough; then the client sees the end.
-    pub(super) async fn run(mut self, mut follow: Follow, done: impl FnOnce()) {
-        let mut expired = follow.clone();
-        tokio::select! {
-            () = self.deliver() => {}
-            () = expired.reached(Stage::Expired) => self.give_up(),
-        }
-        let Self { from, sink, .. } = self;
-        drop(from);
-        done();
-        sink.finish(&mut follow).await;
-    }
-
-    async fn deliver(&mut self) {
-        let mut turn = 0_u32;
-        loop {
-            match self.step().await {
-                Ok(0) => return,
-                Ok(bytes) => {
-                    let bytes = u64::try_from(bytes).unwrap_or_default();
-                    if self.sink.is_nowhere() {
-                        self.telemetry.dropped(self.stream, bytes);
-                    } else {
-                        self.telemetry.copied(self.stream, bytes);
+    /// Brings everything, until the end of file or until the streams are stopped; what is left then is counted.
+    pub(super) async fn run(mut self, source: Source, mut phases: Phases, token: Token) {
+        let mut unwritten = 0;
+        {
+            let progress = phases.clone();
+            tokio::select! {
+                ended = self.bring(&source, progress, &mut unwritten) => {
+                    if let Err(error) = ended {
+                        self.report.failed(self.stream, "cannot be read", &error);
                     }
                 }
-                Err(error) if self.sink.is_nowhere() => {
-                    tracing::warn!(stream = self.stream.name(), %error, "output is not drained any more");
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(stream = self.stream.name(), %error, "output is dropped from now on");
-                    match Sink::nowhere() {
-                        Ok(nowhere) => self.sink = nowhere,
-                        Err(_) => return,
-                    }
-                }
+                () = phases.reached(Phase::Stopped) => {}
             }
-            turn = turn.wrapping_add(1);
-            if turn.is_multiple_of(TURN) {
-                tokio::task::yield_now().await;
-            }
+        }
+        let waiting = match &source {
+            Source::Pipe(end) => pipe::waiting(end.as_ref()),
+            Source::Terminal(master) => pipe::waiting(master),
+        };
+        self.lost(waiting.unwrap_or(0).saturating_add(unwritten));
+        drop(source);
+        drop(token);
+        if let Sink::Fifo(outlet) = self.sink {
+            outlet.finish(phases).await;
         }
     }
 
-    /// Moves one chunk; 0 is the end.
-    async fn step(&mut self) -> io::Result<usize> {
-        loop {
-            let mut ready = self.from.readable().await?;
-            if pipe::waiting(&self.from)? > 0 {
-                break;
-            }
-            // Nothing waits: it is the end, or what was ready has been taken.
-            if at_end(&self.from) {
-                return Ok(0);
-            }
-            ready.clear_ready();
-            // The end may have come between the two: then nothing would wake us.
-            if at_end(&self.from) {
-                return Ok(0);
-            }
+    async fn bring(&mut self, source: &Source, phases: Phases, unwritten: &mut u64) -> io::Result<()> {
+        match source {
+            Source::Pipe(end) => self.bring_pipe(end).await,
+            // Boxed, so that a pipe's task is not as large as a terminal's.
+            Source::Terminal(master) => Box::pin(terminal::print(master, self, phases, unwritten)).await,
         }
-        self.sink.splice(&self.from, CHUNK).await
     }
 
-    /// Counts what is left in the pipe as lost.
-    fn give_up(&self) {
-        let left = pipe::waiting(&self.from).unwrap_or_default();
-        if left > 0 {
-            self.telemetry.dropped(self.stream, left);
+    async fn bring_pipe(&mut self, source: &Arc<Polled>) -> io::Result<()> {
+        let (stream, report) = (self.stream, Arc::clone(&self.report));
+        let copied = |bytes| report.telemetry.copied(stream, bytes);
+        let ended = match &self.sink {
+            Sink::Fifo(outlet) => pump::splice_all(source, outlet.end(), copied).await,
+            Sink::Logger(end) => Box::pin(pump::splice_all(source, end, copied)).await,
+            Sink::File(file) => {
+                let failed = &mut self.failed;
+                let told = |turn| note(&report, stream, failed, turn);
+                return Box::pin(file::append_all(source, file, told)).await;
+            }
+            Sink::Nowhere => return Box::pin(pump::discard_all(source, |_| {})).await,
+        };
+        // A pipe does not fail to be read.
+        let Err(error) = ended else { return Ok(()) };
+        self.fail(&error);
+        Box::pin(pump::discard_all(source, |bytes| report.telemetry.dropped(stream, bytes))).await
+    }
+
+    /// Writes `bytes` to the sink. `unwritten` is kept at how many of them are not in it yet, for one who drops this.
+    pub(super) async fn write(&mut self, bytes: Vec<u8>, unwritten: &mut u64) {
+        let (stream, report) = (self.stream, Arc::clone(&self.report));
+        *unwritten = bytes.len() as u64;
+        let wrote = |count: u64| {
+            *unwritten = unwritten.saturating_sub(count);
+            report.telemetry.copied(stream, count);
+        };
+        let ended = match &self.sink {
+            Sink::Nowhere => Ok(()),
+            _ if self.failed && !matches!(self.sink, Sink::File(_)) => {
+                self.lost(bytes.len() as u64);
+                Ok(())
+            }
+            Sink::Fifo(outlet) => pump::write_all(outlet.end(), &bytes, wrote).await,
+            Sink::Logger(end) => pump::write_all(end, &bytes, wrote).await,
+            Sink::File(file) => {
+                let turn = file::append(file, bytes).await;
+                turn.map(|turn| note(&report, stream, &mut self.failed, turn))
+            }
+        };
+        if let Err(error) = ended {
+            self.fail(&error);
+            self.lost(*unwritten);
+        }
+        *unwritten = 0;
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.report.failed(self.stream, "cannot be written and is dropped", error);
+        }
+    }
+
+    fn lost(&self, bytes: u64) {
+        if bytes > 0 && !matches!(self.sink, Sink::Nowhere) {
+            self.report.telemetry.dropped(self.stream, bytes);
         }
     }
 }
 
-/// Whether nobody has the write end of a pipe in which nothing waits.
-pub(super) fn at_end(from: &Polled) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut polled = [PollFd::new(from, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut polled, Some(&now)) {
-        Ok(_) => polled
-            .iter()
-            .any(|fd| fd.revents().contains(PollFlags::HUP) && !fd.revents().contains(PollFlags::IN)),
-        Err(_) => false,
+fn note(report: &Report, stream: Stream, failed: &mut bool, turn: file::Written) {
+    if turn.copied > 0 {
+        report.telemetry.copied(stream, turn.copied);
+    }
+    if turn.dropped > 0 {
+        report.telemetry.dropped(stream, turn.dropped);
+    }
+    match turn.error {
+        Some(error) if !*failed => {
+            *failed = true;
+            report.failed(stream, "cannot be written to its file and is dropped", &error);
+        }
+        Some(_) => {}
+        // Written again: the next failure is news.
+        None if turn.copied > 0 => *failed = false,
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::Interest;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::id::Key;
+    use crate::telemetry::{Silent, Telemetry};
+
+    #[tokio::test]
+    async fn a_stream_that_is_idle_costs_little() {
+        let silent: Arc<dyn Telemetry> = Arc::new(Silent);
+        let report = Report::new(&Key::new("n", "c").unwrap(), None, &silent);
+        let (read, _write) = pipe::pipe().unwrap();
+        let source = Source::Pipe(Arc::new(Polled::new(read, Interest::READABLE).unwrap()));
+        let (_phase, phases) = watch::channel(Phase::Running);
+        let token = Token::take(&Arc::new(watch::Sender::new(0)));
+        let served = Output::new(Stream::Stdout, Sink::Nowhere, report).run(source, Phases(phases), token);
+        assert!(size_of_val(&served) < 1024, "{} bytes", size_of_val(&served));
     }
 }

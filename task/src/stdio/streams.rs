@@ -1,97 +1,87 @@
-//! Streams at work.
+//! The standard streams of a process that was made.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::stage::{Follow, Stage};
-use crate::sys::polled::Polled;
+use super::phase::{Phase, Phases, Running, Token};
+use crate::console;
 
-/// The streams of a process that has been started. Dropped, they are closed.
+/// How long stopping may take, in which what is left is counted.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// The streams of a process, served by tasks of their own. When this is dropped they end as by [`Streams::close`].
 #[derive(Debug)]
 pub struct Streams {
-    stage: watch::Sender<Stage>,
-    /// How many outputs have not been delivered.
-    open: watch::Sender<usize>,
-    master: Mutex<Option<Arc<Polled>>>,
+    phase: watch::Sender<Phase>,
+    running: Running,
+    /// The master of the terminal.
+    master: Mutex<Option<OwnedFd>>,
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
         Self {
-            stage: watch::Sender::new(Stage::Running),
-            open: watch::Sender::new(0),
+            phase: watch::Sender::new(Phase::Running),
+            running: Arc::new(watch::Sender::new(0)),
             master: Mutex::new(None),
         }
     }
 
-    pub(super) fn follow(&self) -> Follow {
-        Follow(self.stage.subscribe())
+    pub(super) fn phases(&self) -> Phases {
+        Phases(self.phase.subscribe())
     }
 
-    /// Counts an output in, and gives what counts it out.
-    pub(super) fn output(&self) -> impl FnOnce() + Send + 'static {
-        let open = self.open.clone();
-        open.send_modify(|open| *open = open.saturating_add(1));
-        move || open.send_modify(|open| *open = open.saturating_sub(1))
+    pub(super) fn token(&self) -> Token {
+        Token::take(&self.running)
     }
 
-    pub(super) fn set_master(&self, master: Arc<Polled>) {
-        *self.master.lock().unwrap_or_else(PoisonError::into_inner) = Some(master);
+    pub(super) fn set_master(&self, master: Option<OwnedFd>) {
+        *self.master.lock().unwrap_or_else(PoisonError::into_inner) = master;
     }
 
-    /// Sets the size of the terminal, in characters; nothing happens where there is none, or none any more (C17).
+    /// Sets the size of the terminal, in characters. Without a terminal, or after its end, this does nothing.
     ///
     /// # Errors
-    /// What the kernel answers.
+    /// What ioctl(2) answers while the terminal is there.
     pub fn resize(&self, width: u32, height: u32) -> io::Result<()> {
-        let master = self.master.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(master) = master else { return Ok(()) };
-        let size = Winsize {
-            ws_row: u16::try_from(height).unwrap_or(u16::MAX),
-            ws_col: u16::try_from(width).unwrap_or(u16::MAX),
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        match tcsetwinsize(&*master, size) {
-            Err(rustix::io::Errno::IO) => Ok(()),
-            other => Ok(other?),
+        match self.master.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(master) => console::resize(master, width, height),
+            None => Ok(()),
         }
     }
 
-    /// Waits, after the process's end, until what it printed has been delivered, `limit` at most: then the rest is
-    /// dropped and counted, and the streams are taken from whoever still has them (C1, C2).
+    /// Called once the process has ended: waits until all that it printed has been brought where it goes, but no longer
+    /// than `limit`, because a child that it left behind may have its streams open. Then it closes everything, save what
+    /// is kept in a FIFO for a client that has not opened it yet, and counts what was left as dropped.
+    ///
+    /// Any number of callers may wait, each with a limit of its own; the first limit that is over holds for all.
     pub async fn drained(&self, limit: Duration) {
-        self.reach(Stage::Ended);
-        let mut open = self.open.subscribe();
-        if tokio::time::timeout(limit, open.wait_for(|open| *open == 0)).await.is_err() {
-            self.reach(Stage::Expired);
-            let _ = tokio::time::timeout(Duration::from_secs(1), open.wait_for(|open| *open == 0)).await;
+        self.advance(Phase::Exited);
+        let mut running = self.running.subscribe();
+        let over = timeout(limit, running.wait_for(|count| *count == 0)).await.is_err();
+        self.advance(Phase::Stopped);
+        if over && timeout(STOP_LIMIT, running.wait_for(|count| *count == 0)).await.is_err() {
+            tracing::warn!("the streams of a process are slow to stop");
         }
-        // Nothing is shown on the terminal any more.
-        drop(self.master.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.set_master(None);
     }
 
-    /// Lets go of everything.
+    /// Drops everything at once, also what is kept for a client that has not come.
     pub fn close(&self) {
-        self.reach(Stage::Closed);
-        drop(self.master.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.advance(Phase::Closed);
+        self.set_master(None);
     }
 
-    fn reach(&self, stage: Stage) {
-        self.stage.send_if_modified(|now| {
-            let later = stage > *now;
-            *now = stage.max(*now);
+    fn advance(&self, phase: Phase) {
+        self.phase.send_if_modified(|now| {
+            let later = phase > *now;
+            *now = phase.max(*now);
             later
         });
-    }
-}
-
-impl Drop for Streams {
-    fn drop(&mut self) {
-        self.close();
     }
 }

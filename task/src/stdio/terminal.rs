@@ -1,94 +1,101 @@
-//! A terminal's output. What a terminal gives cannot be spliced, so it is copied, with memory that is there only while
-//! something is copied.
+//! Copying from and to the master of a terminal.
+//!
+//! A terminal's master cannot be spliced, so its bytes go through a buffer, which exists only while there are some.
 
 use std::io;
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::sink::Sink;
-use super::stage::{Follow, Stage};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::time::sleep;
+
+use super::output::Output;
+use super::phase::{Phase, Phases};
+use super::pump;
+use super::report::Report;
 use crate::sys::polled::Polled;
-use crate::telemetry::{Stream, Telemetry};
+use crate::telemetry::Stream;
 
-/// What is read at a time, in bytes: a terminal gives 4 KiB at most.
-const CHUNK: usize = 4096;
-/// How long it takes to look again at a terminal that nobody has open, while its process lives.
-const LOOK: Duration = Duration::from_millis(500);
-/// After how many chunks the others get their turn (K6).
-const TURN: u32 = 64;
+/// What is read before it is written on. One read gives less than 4 KiB.
+const BUFFER: usize = 16 * 1024;
+/// What is typed is read in pieces of this size.
+const TYPED: usize = 4 * 1024;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Copies what a terminal shows until its process has ended and everything has been read.
-pub(super) async fn run(
-    master: Arc<Polled>,
-    mut sink: Sink,
-    telemetry: Arc<dyn Telemetry>,
-    mut follow: Follow,
-    done: impl FnOnce(),
-) {
-    let mut expired = follow.clone();
-    let mut ended = follow.clone();
-    tokio::select! {
-        () = copy(&master, &mut sink, telemetry.as_ref(), &mut ended) => {}
-        () = expired.reached(Stage::Expired) => {
-            let left = crate::sys::pipe::waiting(&*master).unwrap_or_default();
-            if left > 0 {
-                telemetry.dropped(Stream::Terminal, left);
-            }
-        }
-    }
-    drop(master);
-    done();
-    sink.finish(&mut follow).await;
-}
-
-async fn copy(master: &Polled, sink: &mut Sink, telemetry: &dyn Telemetry, follow: &mut Follow) {
-    let mut turn = 0_u32;
+/// Brings what is printed to `output` until the terminal is at its end.
+///
+/// The master has EIO whenever nobody has the other side open. Once the process has ended this is the end of file;
+/// before, a program may have closed the terminal and may open it again, so the master is asked from time to time.
+pub(super) async fn print(
+    master: &OwnedFd,
+    output: &mut Output,
+    mut phases: Phases,
+    unwritten: &mut u64,
+) -> io::Result<()> {
+    let mut watched = Polled::new(master.try_clone()?, Interest::READABLE)?;
+    let mut pause = FIRST_PAUSE;
     loop {
-        let Ok(mut ready) = master.readable().await else { return };
-        let mut buffer = vec![0_u8; CHUNK];
-        match rustix::io::read(master, &mut buffer) {
-            Ok(0) => return,
-            Ok(length) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                deliver(bytes, sink, telemetry).await;
-            }
-            Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-            Err(rustix::io::Errno::INTR) => {}
-            // Nobody has the terminal open: that is the end once the process has ended (C3), and may pass before.
-            Err(rustix::io::Errno::IO) if follow.has_reached(Stage::Ended) => return,
-            Err(rustix::io::Errno::IO) => {
-                drop(ready);
-                tokio::select! {
-                    () = tokio::time::sleep(LOOK) => {}
-                    () = follow.reached(Stage::Ended) => {}
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a terminal is not read any more");
-                return;
-            }
-        }
-        turn = turn.wrapping_add(1);
-        if turn.is_multiple_of(TURN) {
+        pump::wait(&watched, Interest::READABLE).await?;
+        // Asked first: what is printed before the process ends is there before we hear of the end.
+        let exited = phases.is(Phase::Exited);
+        let (bytes, hung_up) = read(&watched)?;
+        if !bytes.is_empty() {
+            pause = FIRST_PAUSE;
+            output.write(bytes, unwritten).await;
             tokio::task::yield_now().await;
         }
+        if !hung_up {
+            continue;
+        }
+        if exited {
+            return Ok(());
+        }
+        tokio::select! {
+            () = phases.reached(Phase::Exited) => {}
+            () = sleep(pause) => pause = pause.saturating_mul(2).min(LONGEST_PAUSE),
+        }
+        // The reactor would never forget that it has hung up.
+        watched = Polled::new(watched.into_inner(), Interest::READABLE)?;
     }
 }
 
-async fn deliver(bytes: &[u8], sink: &mut Sink, telemetry: &dyn Telemetry) {
-    let length = u64::try_from(bytes.len()).unwrap_or_default();
-    let written =
-        if sink.is_nowhere() { Err(io::ErrorKind::BrokenPipe.into()) } else { sink.write(bytes).await };
-    match written {
-        Ok(()) => telemetry.copied(Stream::Terminal, length),
-        Err(error) => {
-            if !sink.is_nowhere() {
-                tracing::warn!(%error, "a terminal's output is dropped from now on");
-                if let Ok(nowhere) = Sink::nowhere() {
-                    *sink = nowhere;
-                }
-            }
-            telemetry.dropped(Stream::Terminal, length);
+/// Reads what is there, at most a buffer, and tells whether nobody has the other side open.
+fn read(master: &Polled) -> io::Result<(Vec<u8>, bool)> {
+    let mut bytes = vec![0; BUFFER];
+    let mut filled = 0_usize;
+    let mut hung_up = false;
+    while filled < BUFFER && !hung_up {
+        match rustix::io::read(master, bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) | Err(Errno::IO) => hung_up = true,
+            Ok(count) => filled = filled.saturating_add(count),
+            Err(Errno::AGAIN) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(filled);
+    Ok((bytes, hung_up))
+}
+
+/// Brings what a client types to the terminal, until the FIFO's end of file.
+pub(super) async fn type_in(source: &Polled, master: &Polled, report: &Report) -> io::Result<()> {
+    loop {
+        pump::wait(source, Interest::READABLE).await?;
+        let mut bytes = vec![0; TYPED];
+        match rustix::io::read(source, &mut bytes) {
+            Ok(0) => return Ok(()),
+            Ok(count) => bytes.truncate(count),
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let count = |bytes| report.telemetry.copied(Stream::Stdin, bytes);
+        match pump::write_all(master, &bytes, count).await {
+            Ok(()) => {}
+            // Nobody has the other side open, but somebody may again.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => sleep(FIRST_PAUSE).await,
+            Err(error) => return Err(error),
         }
     }
 }
