@@ -121,11 +121,10 @@ async fn life(
     logs: Logs,
     starter: &mut become_manager::Starter,
 ) -> Result<(), ServeError> {
-    let mut stop = [SignalKind::terminate(), SignalKind::interrupt()]
-        .map(signal)
-        .into_iter()
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(ServeError::kernel("listen to signals"))?;
+    let listen_to = ServeError::kernel("listen to signals");
+    let mut terminate = signal(SignalKind::terminate()).map_err(listen_to)?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(ServeError::kernel("listen to signals"))?;
     let mut wanted = signal(SignalKind::user_defined1()).map_err(ServeError::kernel("listen to signals"))?;
     let manager = build(args, config, group, logs)?;
     let socket = group.control_socket();
@@ -147,7 +146,6 @@ async fn life(
     let mut sweep = tokio::time::interval(SWEEP);
     let mut leaving = std::pin::pin!(leaving::wait(&manager, config, group));
     loop {
-        let [terminate, interrupt] = stop.as_mut_slice() else { break };
         tokio::select! {
             lock = &mut leaving => {
                 leaving::leave(&manager, group, &lock).await;

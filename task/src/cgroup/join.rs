@@ -16,17 +16,17 @@ pub fn join(path: &str, pid: i32) -> Result<(), CgroupError> {
     if !plain || inside.as_os_str().is_empty() || path.contains('\0') {
         return Err(CgroupError::Path(path.chars().take(256).collect()));
     }
-    let mounted = locate::mounted()?;
-    let has_v1 = mounted.iter().any(|(controllers, _)| controllers.is_some());
-    for (controllers, place) in mounted {
+    let mounted = locate::hierarchies()?;
+    let has_v1 = mounted.iter().any(|hierarchy| !hierarchy.unified);
+    for hierarchy in mounted {
         // Version 2's hierarchy beside version 1's has no controllers.
-        if controllers.is_none() && has_v1 {
+        if hierarchy.unified && has_v1 {
             continue;
         }
-        let directory = place.join(inside);
+        let directory = hierarchy.place.join(inside);
         fs::create_dir_all(&directory).map_err(write_error(&directory))?;
-        if controllers.is_some_and(|names| names.iter().any(|name| name == "cpuset")) {
-            fill_cpuset(&place, inside);
+        if hierarchy.options.iter().any(|option| option == "cpuset") {
+            fill_cpuset(&hierarchy.place, inside);
         }
         let procs = directory.join("cgroup.procs");
         fs::write(&procs, pid.to_string()).map_err(write_error(&procs))?;

@@ -7,15 +7,15 @@ use super::{Cgroup, CgroupError, Controller};
 
 /// Where a hierarchy is mounted.
 #[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
+pub(super) struct Hierarchy {
     /// Whether it is version 2's.
-    unified: bool,
+    pub(super) unified: bool,
     /// Its options, which for version 1 name its controllers.
-    options: Vec<String>,
+    pub(super) options: Vec<String>,
     /// Which cgroup is mounted.
     root: PathBuf,
     /// Where.
-    place: PathBuf,
+    pub(super) place: PathBuf,
 }
 
 pub(super) fn of_process(pid: i32) -> Result<Cgroup, CgroupError> {
@@ -27,13 +27,8 @@ pub(super) fn of_process(pid: i32) -> Result<Cgroup, CgroupError> {
     find(&groups, &hierarchies()?).ok_or(CgroupError::NotMounted(pid))
 }
 
-/// Every place where a controller's hierarchy is mounted, with the controller's name; `None` for version 2.
-pub(super) fn mounted() -> Result<Vec<(Option<Vec<String>>, PathBuf)>, CgroupError> {
-    let found = hierarchies()?;
-    Ok(found.into_iter().map(|found| ((!found.unified).then_some(found.options), found.place)).collect())
-}
-
-fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
+/// Every hierarchy that is mounted.
+pub(super) fn hierarchies() -> Result<Vec<Hierarchy>, CgroupError> {
     let path = PathBuf::from("/proc/self/mountinfo");
     let table = fs::read_to_string(&path).map_err(|source| CgroupError::Read { path, source })?;
     Ok(table.lines().filter_map(hierarchy).collect())

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -29,7 +29,7 @@ const LATER: [Duration; 4] =
 
 /// Watches the memory of all containers of a process.
 pub struct OomMonitor {
-    inotify: OwnedFd,
+    inotify: Arc<Polled>,
     /// By inotify's watch, version 2's; one file may be watched by several.
     watched: Mutex<HashMap<i32, Vec<Weak<Counter>>>>,
     /// How many watches there are.
@@ -98,8 +98,8 @@ impl OomMonitor {
     /// EMFILE, where the user has too many inotify instances.
     pub fn new() -> io::Result<Arc<Self>> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let inotify = inotify::init(flags)?;
-        let reading = Polled::new(inotify.try_clone()?, Interest::READABLE)?;
+        let inotify = Arc::new(Polled::new(inotify::init(flags)?, Interest::READABLE)?);
+        let reading = Arc::clone(&inotify);
         let monitor = Arc::new(Self { inotify, watched: Mutex::default(), count: AtomicU64::new(0) });
         tokio::spawn(listen(reading, Arc::downgrade(&monitor)));
         Ok(monitor)
@@ -140,7 +140,7 @@ impl OomMonitor {
     ) -> Result<(Arc<Counter>, How), CgroupError> {
         let file = File::open(path).map_err(watch_error(path))?;
         let mut watched = self.watched_files();
-        let watch = inotify::add_watch(&self.inotify, path, inotify::WatchFlags::MODIFY)
+        let watch = inotify::add_watch(self.inotify.as_fd(), path, inotify::WatchFlags::MODIFY)
             .map_err(|error| watch_error(path)(error.into()))?;
         let counter = Arc::new(Counter::new(file, told));
         watched.entry(watch).or_default().push(Arc::downgrade(&counter));
@@ -166,13 +166,13 @@ impl OomMonitor {
         counters.retain(|known| known.as_ptr() != Arc::as_ptr(counter) && known.strong_count() > 0);
         if counters.is_empty() {
             watched.remove(&watch);
-            let _ = inotify::remove_watch(&self.inotify, watch);
+            let _ = inotify::remove_watch(self.inotify.as_fd(), watch);
         }
     }
 }
 
 /// Takes inotify's events until the monitor is gone.
-async fn listen(reading: Polled, monitor: Weak<OomMonitor>) {
+async fn listen(reading: Arc<Polled>, monitor: Weak<OomMonitor>) {
     loop {
         let read = reading
             .run(Interest::READABLE, |fd| {
