@@ -63,50 +63,48 @@ pub(super) async fn wait(fd: &Polled, interest: Interest) -> io::Result<()> {
 /// So that a FIFO without a reader holds 64 KiB and not 16 lines, less than a page is copied.
 pub(super) async fn splice_all(source: &Polled, sink: &Polled, mut moved: impl FnMut(u64)) -> io::Result<()> {
     let mut chunks = 0_usize;
-    let mut little = true;
     loop {
-        if little && let Some((copied, rest)) = copy_little(source, sink)? {
-            moved(copied);
-            write_all(sink, &rest, &mut moved).await?;
+        let waiting = pipe::waiting(source)?;
+        if waiting == 0 {
+            let found = now(source, PollFlags::IN)?;
+            if found.is_empty() {
+                wait(source, Interest::READABLE).await?;
+            } else if !found.contains(PollFlags::IN) {
+                return Ok(());
+            }
+            continue;
         }
-        match pipe::splice(source, sink, CHUNK) {
-            Ok(0) => return Ok(()),
-            Ok(bytes) => {
-                moved(bytes as u64);
-                little = bytes < LITTLE;
-                chunks = chunks.wrapping_add(1);
-                if chunks % TURN == 0 {
-                    yield_now().await;
-                }
+        if now(sink, PollFlags::OUT)?.is_empty() {
+            wait(sink, Interest::WRITABLE).await?;
+            continue;
+        }
+        if waiting < LITTLE as u64 {
+            let (copied, rest) = copy_little(source, sink)?;
+            moved(copied);
+            if !rest.is_empty() {
+                write_all(sink, &rest, &mut moved).await?;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                little = true;
-                if now(source, PollFlags::IN)?.is_empty() {
-                    wait(source, Interest::READABLE).await?;
-                } else if now(sink, PollFlags::OUT)?.is_empty() {
-                    wait(sink, Interest::WRITABLE).await?;
-                } else {
-                    yield_now().await;
-                }
+        } else {
+            match pipe::splice(source, sink, CHUNK) {
+                Ok(bytes) => moved(bytes as u64),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        }
+        chunks = chunks.wrapping_add(1);
+        if chunks % TURN == 0 {
+            yield_now().await;
         }
     }
 }
 
-/// Copies what waits in a pipe if it is less than a page and the other has room. Answers how much went, and the rest if
-/// another writer was quicker.
-fn copy_little(source: &Polled, sink: &Polled) -> io::Result<Option<(u64, Vec<u8>)>> {
-    if !(1..LITTLE as u64).contains(&pipe::waiting(source)?)
-        || !now(sink, PollFlags::OUT)?.contains(PollFlags::OUT)
-    {
-        return Ok(None);
-    }
+/// Copies less than a page from a pipe. Answers how much went, and the rest if another writer was quicker.
+fn copy_little(source: &Polled, sink: &Polled) -> io::Result<(u64, Vec<u8>)> {
     let mut buffer = [0_u8; LITTLE];
     let count = match rustix::io::read(source, &mut buffer) {
         Ok(count) => count,
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+        Err(Errno::AGAIN | Errno::INTR) => 0,
         Err(error) => return Err(error.into()),
     };
     let bytes = buffer.get(..count).unwrap_or_default();
@@ -115,7 +113,7 @@ fn copy_little(source: &Polled, sink: &Polled) -> io::Result<Option<(u64, Vec<u8
         Err(Errno::AGAIN | Errno::INTR) => 0,
         Err(error) => return Err(error.into()),
     };
-    Ok(Some((written as u64, bytes.get(written..).unwrap_or_default().to_vec())))
+    Ok((written as u64, bytes.get(written..).unwrap_or_default().to_vec()))
 }
 
 /// Empties a pipe until its end of file, so that whoever writes to it goes on, and tells `lost` of each piece.

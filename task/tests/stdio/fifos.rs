@@ -193,12 +193,24 @@ async fn c11_a_failure_leaves_nothing() {
 async fn c11_the_last_output_of_failed_work_arrives() {
     let bench = bench().await;
     let out = bench.fifo("out");
-    let reader = client(&out);
+    let there = Arc::new(AtomicUsize::new(0));
+    let reader = spawn_blocking({
+        let (out, there) = (out.clone(), there.clone());
+        move || {
+            let (mut file, mut first, mut rest) = (File::open(out).unwrap(), [0; 6], Vec::new());
+            file.read_exact(&mut first).unwrap();
+            there.store(1, Ordering::SeqCst);
+            file.read_to_end(&mut rest).unwrap();
+            rest
+        }
+    });
     let plan = Plan::parse(false, "", &out, "").unwrap();
     let mut prepared = bench.open(&plan).await.unwrap();
-    let command = with(prepared.take_child(), "echo why not");
+    let command = with(prepared.take_child(), "echo first; sleep 0.2; echo why not");
     let work = async {
-        bench.reaper.spawn(command).unwrap().wait().await.unwrap();
+        let mut child = bench.reaper.spawn(command).unwrap();
+        until("the client is there", || there.load(Ordering::SeqCst) == 1).await;
+        child.wait().await.unwrap();
         Err::<(), _>(std::io::Error::other("no"))
     };
     let error = prepared.run_while(work).await.unwrap_err();
