@@ -19,8 +19,8 @@ pub(crate) const READY: &str = "ready";
 pub(crate) const READY_FD: i32 = 3;
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// What of our environment a manager gets. What runtime commands get is chosen anew for each.
-const KEPT: [&str; 11] = [
+/// What of our environment a manager gets, besides what begins with `GAM_`. What runtime commands get is chosen anew for each.
+const KEPT: [&str; 9] = [
     "PATH",
     "HOME",
     "TMPDIR",
@@ -29,8 +29,6 @@ const KEPT: [&str; 11] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "TTRPC_ADDRESS",
     "SCHED_CORE",
-    "GAM_CONFIG",
-    "GAM_RUN_DIR",
     "RUST_LOG",
 ];
 
@@ -82,6 +80,8 @@ pub(super) fn launch(
     };
     let program = std::env::current_exe().map_err(spawn_error)?;
     let command = Command::new(program).args(args.to_args()).cwd("/").new_session(true);
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GAM_"));
+    let command = ours.fold(command, Command::keep_env);
     let command = KEPT.into_iter().fold(command, Command::keep_env).fd(READY_FD, told);
     let pid = command.spawn_unwaited().map_err(spawn_error)?;
     if !shim_cgroup.is_empty()
