@@ -11,8 +11,8 @@ use super::{CgroupError, tree};
 ///
 /// # Errors
 /// [`CgroupError::BadPath`] if the path is empty or holds `..`; [`CgroupError::Gone`] if no hierarchy has such a cgroup,
-/// for it is not made, or there is no such process; [`CgroupError::Write`] if the kernel refuses: on v2 a cgroup that has controllers enabled for its
-/// sub-cgroups takes no process (EBUSY).
+/// for it is not made, or there is no such process; [`CgroupError::Write`] if the kernel refuses: on v2 a cgroup that has
+/// controllers enabled for its sub-cgroups takes no process (EBUSY).
 pub fn join(path: &str, pid: i32) -> Result<(), CgroupError> {
     join_on(&Host::live(), path, pid)
 }

@@ -12,9 +12,6 @@ mod counter;
 mod pod;
 mod watch;
 
-#[cfg(test)]
-mod tests;
-
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
