@@ -1,5 +1,6 @@
 //! The one table that turns errors into status codes.
 
+use gam_task::cgroup::CgroupError;
 use gam_task::container::ContainerError;
 use gam_task::id::IdError;
 use gam_task::state::Refusal;
@@ -24,7 +25,7 @@ impl Status for ContainerError {
             Self::Runtime(_) => Code::UNKNOWN,
             Self::Stdio(error) if error.is_refusal() => Code::INVALID_ARGUMENT,
             Self::Mount(error) if error.is_invalid() => Code::INVALID_ARGUMENT,
-            Self::Cgroup(error) if error.is_gone() => Code::NOT_FOUND,
+            Self::Cgroup(CgroupError::Gone { .. }) => Code::NOT_FOUND,
             Self::NoProcess(_) => Code::NOT_FOUND,
             Self::Signal(_) => Code::INVALID_ARGUMENT,
             Self::Slow { .. } => Code::DEADLINE_EXCEEDED,

@@ -160,7 +160,7 @@ impl Container {
     /// Gives init its process and streams, finds its cgroup and watches its memory, before anything can start (E2).
     pub(super) fn begin(self: &Arc<Self>, process: &Arc<Process>, streams: Streams) {
         self.init.begin(process, streams);
-        let cgroup = match Cgroup::of_container(process.pid()) {
+        let cgroup = match Cgroup::of_process(process.pid()) {
             Ok(cgroup) => cgroup,
             // It may have died already, and its pid tells nothing any more.
             Err(error) => return tracing::debug!(container = %self.key, %error, "its cgroup is not known"),
