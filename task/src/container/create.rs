@@ -190,11 +190,10 @@ impl Container {
             process.wait().await;
         }
         self.init.close();
-        let cgroup = {
-            let mut inner = self.inner();
-            inner.oom = None;
-            inner.cgroup.take()
-        };
+        // A watch is let go of outside the lock: one that is telling just now wants it.
+        let watch = self.inner().oom.take();
+        drop(watch);
+        let cgroup = self.inner().cgroup.take();
         if let Some(cgroup) = cgroup
             && !cgroup.remove(CGROUP).await
         {
