@@ -3,6 +3,7 @@
 use gam_task::cgroup::CgroupError;
 use gam_task::container::ContainerError;
 use gam_task::id::IdError;
+use gam_task::mount::MountError;
 use gam_task::state::Refusal;
 use ttrpc::{Code, Error, get_status};
 
@@ -24,7 +25,12 @@ impl Status for ContainerError {
             // As upstream answers what its runtime refuses; docker and kubelet read the text.
             Self::Runtime(_) => Code::UNKNOWN,
             Self::Stdio(error) if error.is_refusal() => Code::INVALID_ARGUMENT,
-            Self::Mount(error) if error.is_invalid() => Code::INVALID_ARGUMENT,
+            Self::Mount(
+                MountError::Option { .. }
+                | MountError::Kind { .. }
+                | MountError::Target { .. }
+                | MountError::TooLong { .. },
+            ) => Code::INVALID_ARGUMENT,
             Self::Cgroup(CgroupError::Gone { .. }) => Code::NOT_FOUND,
             Self::NoProcess(_) => Code::NOT_FOUND,
             Self::Signal(_) => Code::INVALID_ARGUMENT,
