@@ -20,6 +20,7 @@ const GO_FAILS: &[(&str, &str)] = &[
         "the exit of an exec that starts while init dies comes last or never",
     ),
     ("a5_no_exec_starts_once_init_has_ended", "the runtime is asked, and its refusal is UNKNOWN"),
+    ("a5_repeated_starts_in_a_dying_container", "Start of a dead container panics: its cgroup is nil"),
     ("a8_fifty_parallel_execs_do_not_wedge_the_shim", "starts take a second each, and some never end"),
     ("a9_no_exit_is_lost_when_everything_dies_at_once", "init's exit comes before that of an exec"),
     ("b1_a_slow_create_delays_nobody_else", "Create holds the lock that State needs"),
