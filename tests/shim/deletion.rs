@@ -154,7 +154,7 @@ cases! {
     async fn d12_a_container_that_the_runtime_has_lost_can_be_deleted(lab) {
         let c = lab.plan("d12").fake().script("exit 2").run().await;
         c.wait("").await.unwrap();
-        std::fs::remove_dir_all(lab.runtime_root().join(lab.namespace()).join("d12")).unwrap();
+        lab.run_fake(&["delete", "d12"]);
         assert_eq!(c.delete("").await.unwrap().exit_status, 2);
         lab.events().wait_for(Kind::Delete, "d12", "").await;
         c.remove().await;
@@ -254,8 +254,8 @@ cases! {
         let c = lab.plan("d").fake().group("d").run().await;
         c.kill("", 9).await.unwrap();
         c.wait("").await.unwrap();
-        c.delete("").await.unwrap();
         let shim = c.shim().await;
+        c.delete("").await.unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
         if lab.subject() == Subject::Gam {
             until("the shim has gone", || !shim.alive()).await;

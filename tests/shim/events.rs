@@ -84,10 +84,10 @@ cases! {
         let c = lab.plan("f5").fake().run().await;
         lab.events().wait_for(Kind::Start, "f5", "").await;
         lab.events().be(Mood::Still);
+        let shim = c.shim().await;
         c.kill("", 9).await.unwrap();
         c.wait("").await.unwrap();
         within(Duration::from_secs(5), "Delete", c.delete("")).await.unwrap();
-        let shim = c.shim().await;
         c.remove().await;
         until("the shim has gone", || !shim.alive()).await;
         lab.expect_no_exit();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use gam_protos::types::Status;
 use gam_tests::shim::fake::on;
+use tokio::io::AsyncWriteExt as _;
+
 use gam_tests::shim::{fifo, together, until, within};
 
 use crate::cases;
@@ -50,12 +52,14 @@ cases! {
         fifo::make(&stdin);
         let (mut request, [out, _err]) = c.exec_request_with_output("e", &["cat"]);
         request.stdin = stdin.to_string_lossy().into_owned();
+        // The client's end: open, and written to, before anybody reads.
+        let mut client = fifo::hold(&stdin);
+        client.write_all(b"last words\n").await.unwrap();
         c.exec_with(request).await.unwrap();
         c.close_io("e").await.unwrap();
-        let writing = tokio::spawn(async move { fifo::write(&stdin, b"last words\n").await });
         c.start("e").await.unwrap();
-        writing.await.unwrap().unwrap();
         out.until("last words\n").await;
+        drop(client);
         assert_eq!(within(Duration::from_secs(20), "Wait", c.wait("e")).await.unwrap().exit_status, 0);
     }
 
@@ -87,8 +91,8 @@ cases! {
         let path = plan.path();
         std::fs::create_dir_all(&path).unwrap();
         fifo::make(&path.join("log"));
-        let stuffed = tokio::net::unix::pipe::OpenOptions::new().read_write(true).open_sender(path.join("log")).unwrap();
-        while stuffed.try_write(&[b'x'; 4096]).is_ok() {}
+        let stuffed = fifo::hold(&path.join("log"));
+        fifo::stuff(&stuffed).await;
         let c = plan.run().await;
         let execs = (0..20).map(|n| {
             let c = c.clone();
