@@ -256,7 +256,7 @@ cases! {
         c.wait("").await.unwrap();
         let shim = c.shim().await;
         c.delete("").await.unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.pid as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
         if lab.subject() == Subject::Gam {
             until("the shim has gone", || !shim.alive()).await;
         }

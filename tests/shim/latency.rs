@@ -5,7 +5,8 @@ use std::time::Duration;
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
 use gam_tests::shim::fake::on;
-use gam_tests::shim::{Subject, beside, code, within};
+use gam_tests::shim::process::Proc;
+use gam_tests::shim::{Subject, beside, code, until, within};
 use ttrpc::Code;
 
 use crate::cases;
@@ -44,11 +45,12 @@ cases! {
 
     async fn b3_delete_of_an_exec_whose_stdout_is_held_delays_nobody(lab) {
         let c = lab.plan("b3").fake().run().await;
-        let (request, [out, _err]) = c.exec_request_with_output("e", &["sh", "-c", "echo here; sleep 5 & exit 0"]);
+        let (request, [out, _err]) = c.exec_request_with_output("e", &["sh", "-c", "sleep 5 & echo here $!; exit 0"]);
         c.exec_with(request).await.unwrap();
         c.start("e").await.unwrap();
         c.wait("e").await.unwrap();
-        out.until("here").await;
+        out.until("\n").await;
+        let child = out.text().split_whitespace().nth(1).and_then(|pid| Proc::of(pid.parse().ok()?));
         let deleting = beside({ let c = c.clone(); async move { c.delete("e").await } });
         tokio::time::sleep(Duration::from_millis(100)).await;
         within(STATE, "State during Delete of an exec", c.state("")).await.unwrap();
@@ -57,7 +59,7 @@ cases! {
             c.wait("f").await.unwrap();
         }).await;
         within(Duration::from_secs(20), "Delete of the exec", deleting).await.unwrap().unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        until("the child has ended", || !child.is_some_and(Proc::alive)).await;
     }
 
     async fn b4_queries_are_answered_while_the_runtime_hangs(lab) {

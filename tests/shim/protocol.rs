@@ -5,6 +5,7 @@ use std::time::Duration;
 use gam_protos::task::{ConnectRequest, ConnectResponse};
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
+use gam_tests::shim::fake::on;
 use gam_tests::shim::{Subject, beside, code, container, together, until, wire, within};
 use protobuf::Message as _;
 use ttrpc::{Code, Request, Response};
@@ -156,5 +157,46 @@ cases! {
         let plan = lab.plan("j11").env("NOTIFY_SOCKET", "/run/nobody");
         let c = within(Duration::from_secs(20), "Create and Start", plan.run()).await;
         assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
+    }
+
+    async fn a_create_whose_connection_closed_is_undone(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
+        lab.fake().set(&[on("create").of("gone").before(500).after(500)]);
+        let c = lab.plan("gone").fake().group("keeper").boot().await;
+        let creating = beside({ let c = c.clone(); async move { c.create().await } });
+        lab.fake().begun("create", 2).await;
+        creating.abort();
+        c.close();
+        let state = lab.runtime_root().join(lab.namespace()).join("gone");
+        until("the runtime was asked to delete", || lab.fake().calls().iter().any(|call| call.command == "delete" && call.id == "gone")).await;
+        until("the runtime's state is gone", || !state.exists()).await;
+        c.forget();
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
+    }
+
+    async fn work_goes_on_when_its_caller_has_left(lab) {
+        let c = lab.plan("work").fake().run().await;
+        lab.fake().set(&[on("kill").before(1500)]);
+        let mut hurry = c.context();
+        hurry.timeout_nano = 200_000_000;
+        let mut request = gam_protos::task::KillRequest::new();
+        request.id = "work".into();
+        request.signal = 9;
+        assert!(c.client().kill(hurry, &request).await.is_err());
+        assert_eq!(within(Duration::from_secs(20), "Wait", c.wait("")).await.unwrap().exit_status, 137);
+    }
+
+    async fn d2_a_delete_whose_caller_left_is_answered_again(lab) {
+        let c = lab.plan("d2").fake().script("exit 21").run().await;
+        c.wait("").await.unwrap();
+        lab.fake().set(&[on("delete").before(1500)]);
+        let mut hurry = c.context();
+        hurry.timeout_nano = 200_000_000;
+        let mut request = gam_protos::task::DeleteRequest::new();
+        request.id = "d2".into();
+        assert!(c.client().delete(hurry, &request).await.is_err());
+        assert_eq!(c.delete("").await.unwrap().exit_status, 21);
+        lab.events().wait_for(Kind::Delete, "d2", "").await;
+        assert_eq!(lab.events().count(Kind::Delete, "d2", ""), 1);
     }
 }

@@ -6,7 +6,7 @@ use gam_protos::types::Status;
 use gam_tests::shim::fake::on;
 use tokio::io::AsyncWriteExt as _;
 
-use gam_tests::shim::{fifo, together, until, within};
+use gam_tests::shim::{Subject, code, fifo, together, until, within};
 
 use crate::cases;
 
@@ -127,5 +127,75 @@ cases! {
         out.until(" 1 -> ").await;
         let text = out.text();
         assert!(text.contains("0 -> /dev/null") && text.contains("2 -> /dev/null"), "{text}");
+    }
+
+    async fn c7_a_writer_outlives_its_readers(lab) {
+        let c = lab.plan("c7").run().await;
+        let (request, streams) =
+            c.exec_request_with_output("e", &["sh", "-c", "while true; do echo tick; echo tock >&2; sleep 0.02; done"]);
+        c.exec_with(request).await.unwrap();
+        c.start("e").await.unwrap();
+        streams[0].until("tick").await;
+        let path = streams[0].path().to_owned();
+        drop(streams);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(c.status("e").await.unwrap(), Status::RUNNING);
+        let again = fifo::Collector::start(&path);
+        again.until("tick").await;
+        c.kill("e", 9).await.unwrap();
+        assert_eq!(c.wait("e").await.unwrap().exit_status, 137);
+    }
+
+    async fn c_output_can_go_to_a_file(lab) {
+        let c = lab.plan("file").run().await;
+        let path = lab.directory().join("deep/er/out");
+        let mut request = c.exec_request("e", &["sh", "-c", "echo one; echo two >&2"]);
+        request.stdout = format!("file://{}", path.display());
+        request.stderr.clone_from(&request.stdout);
+        c.exec_with(request).await.unwrap();
+        c.start("e").await.unwrap();
+        assert_eq!(c.wait("e").await.unwrap().exit_status, 0);
+        let text = || std::fs::read_to_string(&path).unwrap_or_default();
+        until("both lines", || text().contains("one\n") && text().contains("two\n")).await;
+    }
+
+    async fn c16_output_can_go_to_a_logger(lab) {
+        let c = lab.plan("c16").run().await;
+        let (logger, log) = (lab.directory().join("logger"), lab.directory().join("logged"));
+        let script = format!(
+            "#!/bin/busybox sh\nexec 5>&-\necho $CONTAINER_ID $CONTAINER_NAMESPACE $* > {0}\nbusybox cat <&3 >> {0}\n",
+            log.display()
+        );
+        std::fs::write(&logger, script).unwrap();
+        std::fs::set_permissions(&logger, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut request = c.exec_request("e", &["echo", "hello"]);
+        request.stdout = format!("binary://{}?one=two", logger.display());
+        request.stderr.clone_from(&request.stdout);
+        c.exec_with(request).await.unwrap();
+        c.start("e").await.unwrap();
+        assert_eq!(c.wait("e").await.unwrap().exit_status, 0);
+        c.delete("e").await.unwrap();
+        let text = || std::fs::read_to_string(&log).unwrap_or_default();
+        until("what the logger wrote", || text().contains("hello\n")).await;
+        // The Go shim gives an exec's id as CONTAINER_ID.
+        let first = format!("{} {} one two\n", if lab.subject() == Subject::Go { "e" } else { "c16" }, lab.namespace());
+        assert!(text().starts_with(&first), "{}", text());
+    }
+
+    async fn c16_a_logger_that_dies_at_once_is_an_error(lab) {
+        let c = lab.plan("c16").run().await;
+        let mut request = c.exec_request("e", &["echo", "hello"]);
+        request.stdout = "binary:///bin/false".into();
+        request.stderr.clone_from(&request.stdout);
+        let added = c.exec_with(request).await;
+        let started = c.start("e").await;
+        // EOF is taken as ready with `binary`; only a logger that cannot be run must be told.
+        let _ = (code(&added), code(&started));
+        let mut request = c.exec_request("f", &["echo", "hello"]);
+        request.stdout = "binary:///nowhere/logger".into();
+        request.stderr.clone_from(&request.stdout);
+        let added = c.exec_with(request).await;
+        assert!(added.is_err() || c.start("f").await.is_err());
+        assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
     }
 }

@@ -35,7 +35,7 @@ cases! {
     }
 
     async fn k1_the_same_id_in_two_namespaces_of_one_manager(lab) {
-        std::fs::write(lab.config_file(), "linger = \"1s\"\ngrouping = \"node\"\n").unwrap();
+        std::fs::write(lab.config_file(), "linger = \"1s\"\ngrouping = \"node\"\n[events]\npatience = \"3s\"\n").unwrap();
         the_same_id_twice(&lab).await;
     }
 

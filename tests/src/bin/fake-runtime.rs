@@ -246,10 +246,10 @@ fn create(call: &Call, rule: &Rule) -> Outcome<()> {
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600))
         .map_err(|e| format!("fifo: {e}"))?;
     let pid = spawn("__init", &container, &config["process"]["args"])?;
-    let since = stat(pid.cast_signed()).map(|(_, since)| since).unwrap_or_default();
+    let since = stat(pid as i32).map(|(_, since)| since).unwrap_or_default();
     said("init.pid", fs::write(container.join("init.pid"), format!("{pid} {since}")))?;
     if rule.die {
-        let _ = signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        let _ = signal::kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
     }
     pause(rule.middle_ms);
     if let Some(text) = rule.fail_late.as_deref() {
@@ -291,7 +291,7 @@ fn exec(call: &Call, rule: &Rule) -> Outcome<()> {
         serde_json::from_slice(&said("process", fs::read(process))?).map_err(|e| e.to_string())?;
     let pid = spawn("__exec", &container, &process["args"])?;
     if rule.die {
-        let _ = signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        let _ = signal::kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
     }
     pause(rule.middle_ms);
     note_pid(call, pid)

@@ -51,7 +51,8 @@ impl Lab {
         for name in ["runc", "run", "b"] {
             std::fs::create_dir(path.join(name)).expect("directory");
         }
-        std::fs::write(path.join("config.toml"), "linger = \"1s\"\n").expect("configuration");
+        std::fs::write(path.join("config.toml"), "linger = \"1s\"\n[events]\npatience = \"3s\"\n")
+            .expect("configuration");
         std::fs::write(path.join("publish"), "#!/bin/sh\nexit 1\n").expect("publish binary");
         std::fs::set_permissions(path.join("publish"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("publish binary");
