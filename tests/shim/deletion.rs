@@ -86,7 +86,10 @@ cases! {
         let (c, created) = lab.plan("d6").fake().mounted().try_create().await;
         assert_ne!(code(&created), Code::OK);
         // The end of the case finds a process, a mount or a state that is left.
-        until("the runtime's state is gone", || !lab.runtime_root().join(lab.namespace()).join("d6").exists()).await;
+        until("the runtime's state is gone", || {
+            !lab.runtime_root().join(lab.namespace()).join("d6").exists()
+        })
+        .await;
         assert_eq!(code(&c.pids().await), Code::NOT_FOUND);
         c.remove().await;
     }
@@ -178,7 +181,8 @@ cases! {
         c.remove().await;
         lab.events().wait_for(Kind::Delete, "d14", "").await;
         let of = lab.events().of("d14");
-        let exits: Vec<u32> = of.iter().filter(|event| event.kind == Kind::Exit).map(|event| event.status).collect();
+        let exits: Vec<u32> =
+            of.iter().filter(|event| event.kind == Kind::Exit).map(|event| event.status).collect();
         assert_eq!(exits, [42]);
     }
 
@@ -256,7 +260,11 @@ cases! {
         c.wait("").await.unwrap();
         let shim = c.shim().await;
         c.delete("").await.unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.pid as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(shim.pid as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
         if lab.subject() == Subject::Gam {
             until("the shim has gone", || !shim.alive()).await;
         }

@@ -29,6 +29,7 @@ const GO_FAILS: &[(&str, &str)] = &[
     ("b4_exits_are_seen_while_the_runtime_hangs", "Kill holds the lock that exits need"),
     ("b4_queries_are_answered_while_the_runtime_hangs", "Kill holds the lock that State needs"),
     ("c14_every_bundle_has_its_own_log", "everything goes to the first bundle's log"),
+    ("c15_a_log_that_nobody_reads_holds_nothing_up", "the shim waits for room in the log"),
     ("c18_only_the_streams_that_were_asked_for_are_made", "stdout without stderr is an error"),
     ("create_meets_create", "the runtime is asked twice, and its refusal is UNKNOWN"),
     ("c_output_can_go_to_a_file", "an exec's lines overwrite each other"),

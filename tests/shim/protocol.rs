@@ -41,10 +41,14 @@ cases! {
         }
         let mut request = ConnectRequest::new();
         request.id = "h3".into();
-        let answer = ask(&client, "containerd.task.v2.Task", "Connect", request.write_to_bytes().unwrap()).await.unwrap();
+        let answer = ask(&client, "containerd.task.v2.Task", "Connect", request.write_to_bytes().unwrap())
+            .await
+            .unwrap();
         assert_ne!(ConnectResponse::parse_from_bytes(&answer.payload).unwrap().shim_pid, 0);
         if lab.subject() == Subject::Gam {
-            ask(&client, "containerd.task.v3.Task", "Connect", request.write_to_bytes().unwrap()).await.unwrap();
+            ask(&client, "containerd.task.v3.Task", "Connect", request.write_to_bytes().unwrap())
+                .await
+                .unwrap();
         }
     }
 
@@ -76,7 +80,10 @@ cases! {
             together(waits).await;
         }
         until("the descriptors are closed", || shim.descriptors() <= before + 5).await;
-        let waiting = beside({ let c = c.clone(); async move { c.wait("").await } });
+        let waiting = beside({
+            let c = c.clone();
+            async move { c.wait("").await }
+        });
         c.kill("", 9).await.unwrap();
         assert_eq!(waiting.await.unwrap().unwrap().exit_status, 137);
     }
@@ -90,7 +97,10 @@ cases! {
         assert_ne!(c.connect().await.unwrap().shim_pid, 0);
         assert_eq!(c.pids().await.unwrap(), [c.pid()]);
         let state = c.state("").await.unwrap();
-        assert_eq!((state.status.enum_value_or_default(), state.exit_status, state.pid), (Status::STOPPED, 11, c.pid()));
+        assert_eq!(
+            (state.status.enum_value_or_default(), state.exit_status, state.pid),
+            (Status::STOPPED, 11, c.pid())
+        );
         assert_eq!(c.wait("").await.unwrap().exit_status, 11);
         lab.events().back().await;
         assert_eq!(lab.events().wait_for(Kind::Exit, "h8", "").await.status, 11);
@@ -98,7 +108,14 @@ cases! {
 
     async fn h8_a_wait_that_began_before_delete_gets_the_exit(lab) {
         let c = lab.plan("h8").fake().script("sleep 1; exit 12").run().await;
-        let waits: Vec<_> = (0..5).map(|_| beside({ let c = c.clone(); async move { c.wait("").await } })).collect();
+        let waits: Vec<_> = (0..5)
+            .map(|_| {
+                beside({
+                    let c = c.clone();
+                    async move { c.wait("").await }
+                })
+            })
+            .collect();
         c.wait("").await.unwrap();
         c.delete("").await.unwrap();
         for wait in waits {
@@ -114,7 +131,9 @@ cases! {
         c.wait("e").await.unwrap();
         let mut raw = wire::Raw::dial(c.address()).await.unwrap();
         let sent = raw.frame(1, 1, &vec![b'x'; 5 << 20]).await;
-        if sent.is_ok() && let Some((stream, payload)) = raw.answer().await.unwrap() {
+        if sent.is_ok()
+            && let Some((stream, payload)) = raw.answer().await.unwrap()
+        {
             assert_eq!(stream, 1);
             let response = Response::parse_from_bytes(&payload).unwrap();
             assert_eq!(response.status.code(), Code::RESOURCE_EXHAUSTED);
@@ -163,12 +182,18 @@ cases! {
         let keeper = lab.plan("keeper").fake().group("keeper").run().await;
         lab.fake().set(&[on("create").of("gone").before(500).after(500)]);
         let c = lab.plan("gone").fake().group("keeper").boot().await;
-        let creating = beside({ let c = c.clone(); async move { c.create().await } });
+        let creating = beside({
+            let c = c.clone();
+            async move { c.create().await }
+        });
         lab.fake().begun("create", 2).await;
         creating.abort();
         c.close();
         let state = lab.runtime_root().join(lab.namespace()).join("gone");
-        until("the runtime was asked to delete", || lab.fake().calls().iter().any(|call| call.command == "delete" && call.id == "gone")).await;
+        until("the runtime was asked to delete", || {
+            lab.fake().calls().iter().any(|call| call.command == "delete" && call.id == "gone")
+        })
+        .await;
         until("the runtime's state is gone", || !state.exists()).await;
         c.forget();
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
