@@ -1,0 +1,3 @@
+//! x
+
+gam_tests::tests![];
