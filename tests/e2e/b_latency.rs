@@ -51,7 +51,7 @@ fn b1_a_slow_create_delays_nobody(t: &Test) {
 }
 
 fn b2_a_slow_exec_delays_nobody(t: &Test) {
-    let slow = Wrapper::new(&t.daemon(), t.name, "[ $COMMAND = exec ] && sleep 4");
+    let slow = Wrapper::new(&t.daemon(), t.name, "[ $COMMAND = exec ] && sleep 10");
     let sandbox = t.container().sandbox(t.name).run();
     let container = t
         .container()

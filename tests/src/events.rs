@@ -1,6 +1,7 @@
 //! What containerd publishes: a recorder of task events, and the rules of their order.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ pub enum Kind {
 }
 
 /// One event of a task or exec.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Event {
     /// What.
     pub kind: Kind,
@@ -49,6 +50,13 @@ pub struct Event {
     pub pid: u32,
     /// The exit status of an exit or delete.
     pub status: u32,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, container, exec, pid, status, .. } = self;
+        write!(f, "{kind:?} {container}/{exec} pid {pid} status {status}")
+    }
 }
 
 fn decode(envelope: &Envelope) -> Option<Event> {
