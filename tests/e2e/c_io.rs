@@ -28,6 +28,7 @@ gam_tests::tests![
     c16_a_binary_v2_logger_that_dies_fails_create,
     c17_resize_of_a_terminal_at_any_time,
     c18_streams_that_were_not_requested_are_not_made,
+    c18_stdout_alone,
     c20_a_file_gets_the_output,
     c21_a_stuck_reader_delays_nobody,
 ];
@@ -86,7 +87,7 @@ fn c4_stdin_without_a_client_blocks_nothing(t: &Test) {
     let path = t.daemon().dir.join("io/c4-stdin");
     fifo(&path);
     let begin = Instant::now();
-    let container = t.container().uris([&path.display().to_string(), "", ""]).sh("cat; exit 7").run();
+    let container = t.container().stdin_at(&path).sh("cat; exit 7").run();
     assert!(begin.elapsed() < Duration::from_secs(25), "Create and Start took {:?}", begin.elapsed());
     // A client that comes late is heard, and its end is the end.
     fs::write(&path, "late").unwrap();
@@ -228,7 +229,8 @@ fn logger(t: &Test, name: &str, script: &str) -> (String, std::path::PathBuf) {
 }
 
 fn c16_a_binary_logger_gets_the_output(t: &Test) {
-    let script = "exec 5>&-\n{ echo \"$CONTAINER_NAMESPACE/$CONTAINER_ID $*\"; cat <&3; } > $OUT.part\nmv $OUT.part $OUT";
+    // A logger is asked to end with SIGTERM; what it had not read then still counts.
+    let script = "trap '' TERM\nexec 5>&-\n{ echo \"$CONTAINER_NAMESPACE/$CONTAINER_ID $*\"; cat <&3; } > $OUT.part\nmv $OUT.part $OUT";
     let (path, out) = logger(t, "c16-logger", script);
     let container =
         t.container().uris(["", &format!("binary://{path}?key=value"), ""]).sh("echo logged").run();
@@ -267,17 +269,29 @@ fn c17_resize_of_a_terminal_at_any_time(t: &Test) {
 }
 
 fn c18_streams_that_were_not_requested_are_not_made(t: &Test) {
-    let report = "for i in 0 1 2; do readlink /proc/self/fd/$i; done";
-    let container = t.container().streams([false, true, false]).sh(report).run();
-    container.wait();
-    let out = container.io.out().text();
-    let lines: Vec<_> = out.lines().collect();
-    assert_eq!((lines[0], lines[2]), ("/dev/null", "/dev/null"), "{out}");
-    container.finish();
+    let container = t.container().sh("cat; readlink /proc/self/fd/0; sleep 1000").run();
+    container.io.out().expect("/dev/null\n");
+    container.end();
+    let container =
+        t.container().streams([false; 3]).sh("readlink /proc/self/fd/1 > /tmp/out; sleep 1000").run();
+    let out = format!("/proc/{}/root/tmp/out", container.pid);
+    poll::holds("stdout is /dev/null", || fs::read_to_string(&out).is_ok_and(|text| text == "/dev/null\n"));
+    container.end();
     let container = t.container().run();
     let (_, out) = container.exec("cat; readlink /proc/self/fd/0").run().finish();
     assert_eq!(out, "/dev/null\n");
     container.end();
+}
+
+fn c18_stdout_alone(t: &Test) {
+    let report = "for i in 0 1 2; do readlink /proc/self/fd/$i; done";
+    let container = t.container().streams([false, true, false]).sh(report).run();
+    container.wait();
+    container.delete();
+    let out = container.io.out().text();
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("/dev/null", "/dev/null"), "{out}");
+    container.check_gone();
 }
 
 fn c20_a_file_gets_the_output(t: &Test) {

@@ -61,7 +61,7 @@ fn e5_watchers_are_removed(t: &Test) {
         let descriptors = processes::descriptors(sandbox.shim());
         let of_kind =
             |kind: &str| descriptors.iter().filter(|(_, to)| to.to_string_lossy().contains(kind)).count();
-        (of_kind("eventfd"), of_kind("inotify"), of_kind("memory.oom_control"))
+        (of_kind("anon_inode:[eventfd]"), of_kind("anon_inode:inotify"), of_kind("memory.oom_control"))
     };
     let one = || {
         let builder = gam_tests::case::Builder::new(&sandbox.daemon, t.name, &t.id());

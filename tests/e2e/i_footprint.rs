@@ -76,7 +76,8 @@ fn i3_threads_do_not_grow_with_containers(t: &Test) {
 fn i4_one_inotify_instance(t: &Test) {
     let pod = pod(t, 5);
     let descriptors = processes::descriptors(pod[0].shim());
-    let instances = descriptors.iter().filter(|(_, to)| to.to_string_lossy().contains("inotify")).count();
+    let instances =
+        descriptors.iter().filter(|(_, to)| to.to_string_lossy().starts_with("anon_inode:inotify")).count();
     assert!(instances <= 1, "{descriptors:#?}");
     end(pod);
 }

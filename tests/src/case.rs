@@ -1,6 +1,6 @@
 //! One container of a test: made, started, looked at, ended, and checked to have left nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -102,6 +102,7 @@ pub struct Builder {
     terminal: bool,
     options: Options,
     uris: Option<[String; 3]>,
+    input: Option<String>,
     /// Its spec, to be changed at will.
     pub spec: Spec,
 }
@@ -121,6 +122,7 @@ impl Builder {
             terminal: false,
             options,
             uris: None,
+            input: None,
             spec,
         }
     }
@@ -175,6 +177,13 @@ impl Builder {
         self
     }
 
+    /// With the caller's FIFO as stdin.
+    #[must_use]
+    pub fn stdin_at(mut self, path: &Path) -> Self {
+        self.input = Some(path.display().to_string());
+        self
+    }
+
     /// With a terminal, and stdin.
     #[must_use]
     pub fn terminal(mut self) -> Self {
@@ -211,7 +220,7 @@ impl Builder {
     /// # Panics
     /// Where the object cannot be made.
     pub fn try_create(self) -> Answer<Container> {
-        let Self { daemon, namespace, id, streams, terminal, options, uris, spec } = self;
+        let Self { daemon, namespace, id, streams, terminal, options, uris, input, spec } = self;
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("options are encoded"),
@@ -227,6 +236,9 @@ impl Builder {
         let mut io = Stdio::make(&daemon, &format!("{namespace}-{id}"), streams);
         if let Some(uris) = uris {
             io.paths = uris;
+        }
+        if let Some(input) = input {
+            io.paths[0] = input;
         }
         let mount = Mount {
             r#type: "bind".into(),

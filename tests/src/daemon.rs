@@ -236,6 +236,14 @@ impl Daemon {
         }
     }
 
+    /// Forgets the sockets seen so far: they need not be gone at the end.
+    ///
+    /// # Panics
+    /// Where a thread that held the lock has.
+    pub fn forget_sockets(&self) {
+        self.sockets.lock().unwrap().clear();
+    }
+
     /// The sockets of shims seen so far.
     ///
     /// # Panics

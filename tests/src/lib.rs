@@ -8,6 +8,7 @@
 pub mod case;
 pub mod cgroup;
 pub mod client;
+pub mod cost;
 pub mod daemon;
 pub mod events;
 pub mod exec;

@@ -169,7 +169,8 @@ fn gather(mut file: &File, shared: &(Mutex<Gathered>, Condvar), stop: &AtomicBoo
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
             Err(_) => 0,
         };
-        let mut gathered = shared.0.lock().unwrap();
+        // A reader that has panicked needs no more.
+        let Ok(mut gathered) = shared.0.lock() else { return };
         gathered.data.extend_from_slice(&buffer[..count]);
         gathered.eof = count == 0;
         shared.1.notify_all();
