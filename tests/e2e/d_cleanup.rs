@@ -74,7 +74,14 @@ fn d8_a_dead_shims_socket_is_replaced(t: &Test) {
     let daemon = Daemon::start(Settings::new());
     let id = t.id();
     for _ in 0..3 {
-        let container = Builder::new(&daemon, NAMESPACE, &id).sandbox(t.name).run();
+        // containerd knows the dead one a moment longer than it says.
+        let create = || match Builder::new(&daemon, NAMESPACE, &id).sandbox(t.name).try_create() {
+            Ok(container) => Some(container),
+            Err(refused) if refused.code() == Code::AlreadyExists => None,
+            Err(refused) => panic!("creating {id}: {refused}"),
+        };
+        let container = poll::until("the id is free", create);
+        container.start();
         processes::kill_9(container.shim());
         container.until_events("deleted", |events| events.iter().any(|event| event.kind == Kind::Delete));
         let code = || container.client().get(NAMESPACE, &id, "").err().map(|error| error.code());

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::events::Recorder;
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, Shim, gam_binary};
+use crate::target::{Containerd, Shim, gam_binary, go_binary};
 use crate::{cgroup, image, processes};
 
 /// What the names of the directories begin with, in /tmp: the paths of sockets have to be short.
@@ -93,7 +93,7 @@ impl Daemon {
         let shim = dir.join("bin").join(settings.shim.binary_name());
         let binary = match settings.shim {
             Shim::Gam => gam_binary(),
-            Shim::Go => "/usr/bin/containerd-shim-runc-v2".into(),
+            Shim::Go => go_binary(),
         };
         fs::copy(&binary, &shim).unwrap_or_else(|error| panic!("copying {}: {error}", binary.display()));
         let daemon = Arc::new(Self {

@@ -127,9 +127,11 @@ pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
     };
     let conclusion = libtest_mimic::run(&arguments, entries.into_iter().map(trial).collect());
     let left = SHARED.get().map(|daemon| daemon.shutdown()).unwrap_or_default();
-    if !left.is_empty() && !conclusion.has_failed() {
+    if !left.is_empty() {
         eprintln!("the suite left behind:\n  {}", left.join("\n  "));
-        std::process::exit(102);
+        if !conclusion.has_failed() {
+            std::process::exit(102);
+        }
     }
     conclusion.exit()
 }

@@ -111,3 +111,9 @@ pub fn gam_binary() -> PathBuf {
     assert!(path.exists(), "{} does not exist: cargo build, or set GAM_E2E_BINARY", path.display());
     path
 }
+
+/// The Go shim: `GAM_E2E_GO`, or the distribution's, of containerd 1.6, on every containerd.
+#[must_use]
+pub fn go_binary() -> PathBuf {
+    env::var_os("GAM_E2E_GO").map_or_else(|| "/usr/bin/containerd-shim-runc-v2".into(), PathBuf::from)
+}
