@@ -272,10 +272,14 @@ fn c18_streams_that_were_not_requested_are_not_made(t: &Test) {
     let container = t.container().sh("cat; readlink /proc/self/fd/0; sleep 1000").run();
     container.io.out().expect("/dev/null\n");
     container.end();
-    let container =
-        t.container().streams([false; 3]).sh("out=$(readlink /proc/1/fd/1); echo $out > /tmp/out; sleep 1000").run();
+    let container = t
+        .container()
+        .streams([false; 3])
+        .sh("out=$(readlink /proc/1/fd/1); echo $out > /tmp/out; sleep 1000")
+        .run();
     let out = format!("/proc/{}/root/tmp/out", container.pid);
-    let text = poll::until("the container wrote", || fs::read_to_string(&out).ok().filter(|text| !text.is_empty()));
+    let text =
+        poll::until("the container wrote", || fs::read_to_string(&out).ok().filter(|text| !text.is_empty()));
     assert_eq!(text, "/dev/null\n");
     container.end();
     let container = t.container().run();

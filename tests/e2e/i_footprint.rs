@@ -48,11 +48,11 @@ fn i1_finished_execs_cost_nothing(t: &Test) {
             }
         });
     };
-    run(40);
+    run(80);
     let (memory, descriptors) = (processes::pss(shim).unwrap(), processes::descriptors(shim).len());
-    run(120);
+    run(160);
     let after = processes::pss(shim).unwrap();
-    assert!(after < memory + 2048, "{memory} KiB before 120 execs, {after} KiB after");
+    assert!(after < memory + 2048, "{memory} KiB before 160 execs, {after} KiB after");
     poll::holds("no descriptor stays", || processes::descriptors(shim).len() <= descriptors + 1);
     end(pod);
 }

@@ -258,7 +258,7 @@ impl Daemon {
     pub fn shims(&self) -> Vec<u32> {
         let daemon = self.pid();
         let shim = self.dir.join("bin").join(self.settings.shim.binary_name());
-        processes::with_environment(MARK, &self.dir.display().to_string())
+        processes::of_directory(&self.dir)
             .into_iter()
             .filter(|pid| Some(*pid) != daemon)
             .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == shim))
@@ -314,7 +314,7 @@ pub fn remove(directory: &Path) {
     let name = directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let cgroup = format!("{CGROUP}/{name}");
     for _ in 0..50 {
-        let mut pids = processes::with_environment(MARK, &directory.display().to_string());
+        let mut pids = processes::of_directory(directory);
         pids.extend(below(&cgroup));
         pids.retain(|pid| *pid != std::process::id());
         if pids.is_empty() {

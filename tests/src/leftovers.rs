@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::{cgroup, processes};
 
-/// Every process that a daemon of this harness started has this in its environment, with the daemon's directory.
+/// The environment variable with the directory of the daemon that started a process.
 pub const MARK: &str = "GAM_E2E_DIR";
 /// The cgroup below which all test containers are.
 pub const CGROUP: &str = "/gam-e2e";
@@ -51,11 +51,11 @@ pub fn of_container(directory: &Path, namespace: &str, id: &str, cgroup: &str) -
     left
 }
 
-/// What is left of a whole daemon: everything that has its mark, but for `spared` processes.
+/// What is left of a whole daemon: everything that has to do with its directory, but for `spared` processes.
 #[must_use]
 pub fn of_daemon(directory: &Path, spared: &[u32]) -> Vec<String> {
     let mut left = Vec::new();
-    let marked = processes::with_environment(MARK, &directory.display().to_string());
+    let marked = processes::of_directory(directory);
     for pid in marked.into_iter().filter(|pid| !spared.contains(pid)) {
         left.push(format!("process {pid}: {}", processes::command(pid)));
     }

@@ -1,7 +1,7 @@
 //! Other processes, by /proc: whose they are, what they cost.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,15 +17,20 @@ pub fn all() -> Vec<u32> {
         .collect()
 }
 
-/// The processes that have `key=value` in the environment they began with; zombies have none.
+/// The processes that have to do with `directory`: their program is in it, or their arguments or the environment that they
+/// began with name something in it. Zombies have none of these.
 #[must_use]
-pub fn with_environment(key: &str, value: &str) -> Vec<u32> {
-    let wanted = format!("{key}={value}");
-    let has = |pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes())
+pub fn of_directory(directory: &Path) -> Vec<u32> {
+    let (whole, inside) = (directory.display().to_string(), format!("{}/", directory.display()));
+    let names = |text: Vec<u8>| {
+        String::from_utf8_lossy(&text).split(['\0', '=']).any(|word| word == whole || word.contains(&inside))
     };
-    all().into_iter().filter(has).collect()
+    let is = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(directory))
+            || fs::read(format!("/proc/{pid}/environ")).is_ok_and(names)
+            || fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(names)
+    };
+    all().into_iter().filter(is).collect()
 }
 
 /// The command line, with spaces between the words.
