@@ -11,6 +11,7 @@ use gam_tests::case::Builder;
 use gam_tests::daemon::{Daemon, Settings};
 use gam_tests::events::Kind;
 use gam_tests::suite::{NAMESPACE, Test};
+use gam_tests::target::Containerd;
 use gam_tests::{image, leftovers, poll, processes};
 
 gam_tests::tests![
@@ -249,7 +250,14 @@ fn d21_an_image_runs_with_ctr(t: &Test) {
         assert!(output.status.success(), "ctr {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
         text
     };
-    ctr(&["images", "import", "--snapshotter", "native", &archive.display().to_string()]);
+    let archive = archive.display().to_string();
+    let mut import = vec!["images", "import", "--snapshotter", "native"];
+    if daemon.settings.containerd >= Containerd::V2_1 {
+        // Its transfer service unpacks for the snapshotter of its configuration only.
+        import.push("--local");
+    }
+    import.push(&archive);
+    ctr(&import);
     let cgroup = daemon.cgroup(t.name, "image");
     let mut run = vec!["run", "--rm", "--snapshotter", "native", "--cgroup", &cgroup, "--runtime"];
     run.extend([daemon.settings.shim.runtime(), image::NAME, "image", "/bin/sh", "-c", "echo from an image"]);

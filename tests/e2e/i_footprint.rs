@@ -49,9 +49,9 @@ fn i1_finished_execs_cost_nothing(t: &Test) {
         });
     };
     run(80);
-    let (memory, descriptors) = (processes::pss(shim).unwrap(), processes::descriptors(shim).len());
+    let (memory, descriptors) = (processes::anonymous(shim).unwrap(), processes::descriptors(shim).len());
     run(160);
-    let after = processes::pss(shim).unwrap();
+    let after = processes::anonymous(shim).unwrap();
     assert!(after < memory + 2048, "{memory} KiB before 160 execs, {after} KiB after");
     poll::holds("no descriptor stays", || processes::descriptors(shim).len() <= descriptors + 1);
     end(pod);

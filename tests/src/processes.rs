@@ -77,11 +77,21 @@ pub fn children(pid: u32) -> Vec<u32> {
     all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+fn rollup(pid: u32, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key))?.split_whitespace().next()?.parse().ok()
+}
+
 /// Proportional set size in KiB.
 #[must_use]
 pub fn pss(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("Pss:"))?.split_whitespace().next()?.parse().ok()
+    rollup(pid, "Pss:")
+}
+
+/// Memory that is no file's, in KiB: unlike the proportional set size it does not depend on who else runs the same program.
+#[must_use]
+pub fn anonymous(pid: u32) -> Option<u64> {
+    rollup(pid, "Anonymous:")
 }
 
 /// How many threads.

@@ -79,8 +79,8 @@ impl Containerd {
     pub fn directory(self) -> PathBuf {
         let directory = match self {
             Self::V1_6 => PathBuf::from("/usr/bin"),
-            Self::V1_7 => workspace().join("target/debian/trixie/usr/bin"),
-            Self::V2_1 => workspace().join("target/debian/sid/usr/bin"),
+            Self::V1_7 => target().join("debian/trixie/usr/bin"),
+            Self::V2_1 => target().join("debian/sid/usr/bin"),
         };
         assert!(
             directory.join("containerd").exists(),
@@ -100,14 +100,19 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace")
 }
 
+/// Cargo's target directory.
+fn target() -> PathBuf {
+    let named = env::var_os("CARGO_TARGET_DIR").filter(|path| !path.is_empty());
+    named.map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
 /// The gam binary: `GAM_E2E_BINARY`, or the workspace's debug build.
 ///
 /// # Panics
 /// Where there is none.
 #[must_use]
 pub fn gam_binary() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    let path = env::var_os("GAM_E2E_BINARY").map_or_else(|| target.join("debug/gam"), PathBuf::from);
+    let path = env::var_os("GAM_E2E_BINARY").map_or_else(|| target().join("debug/gam"), PathBuf::from);
     assert!(path.exists(), "{} does not exist: cargo build, or set GAM_E2E_BINARY", path.display());
     path
 }
