@@ -99,7 +99,9 @@ fn c4_stdin_without_a_client_blocks_nothing(t: &Test) {
 
 fn c5_close_io_before_start_is_remembered(t: &Test) {
     let container = t.container().run();
-    let exec = container.exec("cat; echo eof").stdin().add();
+    let mut exec = container.exec("cat; echo eof").stdin().add();
+    // The client has nothing to say: it closes its end, and asks for the other to be closed.
+    exec.io.stdin = None;
     let client = container.client();
     client.close_stdin(&container.namespace, &container.id, &exec.id).unwrap();
     exec.start();
