@@ -57,6 +57,8 @@ const GO_FAILS: &[(&str, &str)] = &[
         "start_of_an_exec_meets_the_end_of_init",
         "the exit of an exec that starts while init dies comes last or never",
     ),
+    ("ten_thousand_bad_requests_get_a_status_each", "the first dozen end in a panic"),
+    ("work_goes_on_when_its_caller_has_left", "the caller's deadline ends the runtime"),
 ];
 
 /// Makes a test of every function: its argument is a lab of its own.

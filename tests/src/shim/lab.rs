@@ -229,6 +229,12 @@ impl Lab {
         assert!(wrong.is_empty(), "order of events at the end: {wrong:?}\n{}", self.0.events.text());
     }
 
+    /// Lets go of everything: containers know their lab, so that nothing would ever be dropped by itself.
+    pub(super) fn close(&self) {
+        self.0.containers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let _ = std::fs::remove_dir_all(self.directory());
+    }
+
     /// Takes away what a failed case left; answers what may explain the failure.
     pub(super) fn rescue(&self) -> String {
         let mut report = format!("events:\n{}", self.0.events.text());
