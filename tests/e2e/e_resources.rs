@@ -28,7 +28,9 @@ gam_tests::tests![
 const HOG: &str = "exec dd if=/dev/zero of=/dev/null bs=300M count=1";
 
 fn oom_events(t: &Test, script: &str) -> Vec<Kind> {
-    let container = t.container().sh(script).change(|spec| spec.memory(32 << 20)).run();
+    let mut container = t.container().stdin().sh(script).change(|spec| spec.memory(32 << 20)).run();
+    // For scripts that wait until Start has been answered.
+    container.io.input().write(b"go\n");
     let (daemon, namespace, id) =
         (container.daemon.clone(), container.namespace.clone(), container.id.clone());
     container.finish();
@@ -42,14 +44,15 @@ fn e2_an_oom_of_init_is_reported(t: &Test) {
 
 fn e3_an_oom_is_reported_before_the_exit(t: &Test) {
     for _ in 0..5 {
-        let kinds = oom_events(t, &format!("sleep 0.1; {HOG}"));
+        let kinds = oom_events(t, &format!("read line; {HOG}"));
         let place = |kind| kinds.iter().position(|one| *one == kind);
         assert!(place(Kind::Oom).is_some(), "{kinds:?}");
         assert!(place(Kind::Oom) < place(Kind::Exit), "{kinds:?}");
     }
     // A child's OOM is one too, and the container lives on.
-    let script = format!("({HOG}) ; sleep 1000");
-    let container = t.container().sh(&script).change(|spec| spec.memory(32 << 20)).run();
+    let script = format!("read line; ({HOG}); sleep 1000");
+    let mut container = t.container().stdin().sh(&script).change(|spec| spec.memory(32 << 20)).run();
+    container.io.input().write(b"go\n");
     container.until_events("oom", |events| events.iter().any(|event| event.kind == Kind::Oom));
     assert_eq!(container.status(), Status::Running);
     container.end();

@@ -32,8 +32,6 @@ const GO_FAILS: &[&str] = &[
     "b4_a_hung_runtime_leaves_the_reads_answered",
     // runc's output is read when it has ended.
     "b6_a_runtime_that_floods_stderr",
-    // Opening stdin's FIFO waits for a client.
-    "c4_stdin_without_a_client_blocks_nothing",
     // CloseIO before Start is forgotten.
     "c5_close_io_before_start_is_remembered",
     "c9_a_full_log_does_not_hold_the_container",
@@ -46,6 +44,8 @@ const GO_FAILS: &[&str] = &[
     "d11_mounts_below_the_rootfs_are_unmounted",
     // Refused, without a code.
     "d20_delete_of_a_running_task_is_refused",
+    // The watch is armed after Start.
+    "e2_an_oom_of_init_is_reported",
     "e13_oom_score_of_shim_and_container",
     // An event is given up after five attempts.
     "f3_events_wait_for_containerd",

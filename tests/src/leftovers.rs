@@ -1,7 +1,7 @@
 //! What a test may not leave: processes, mounts, cgroups, sockets, runc's states, gam's directories.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{cgroup, processes};
 
@@ -72,12 +72,14 @@ pub fn of_daemon(directory: &Path, spared: &[u32]) -> Vec<String> {
     for (what, path) in [("gam's", "run"), ("runc's", "runc")] {
         left.extend(files(&directory.join(path)).iter().map(|path| format!("{what} {path}")));
     }
-    left.extend(
-        files(&directory.join("state/io.containerd.runtime.v2.task"))
-            .iter()
-            .map(|path| format!("the bundle's {path}")),
-    );
+    for namespace in entries(&directory.join("state/io.containerd.runtime.v2.task")) {
+        left.extend(entries(&namespace).iter().map(|bundle| format!("the bundle {}", bundle.display())));
+    }
     left
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// Everything below `directory` but empty directories.
@@ -95,7 +97,7 @@ fn files(directory: &Path) -> Vec<String> {
 
 /// The directories of daemons of this harness that are there or that processes were started for.
 #[must_use]
-pub fn directories() -> Vec<std::path::PathBuf> {
+pub fn directories() -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir("/tmp")
         .into_iter()
         .flatten()

@@ -129,7 +129,8 @@ pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
     let left = SHARED.get().map(|daemon| daemon.shutdown()).unwrap_or_default();
     if !left.is_empty() {
         eprintln!("the suite left behind:\n  {}", left.join("\n  "));
-        if !conclusion.has_failed() {
+        // Go leaves things where its tests fail as declared.
+        if !conclusion.has_failed() && !go {
             std::process::exit(102);
         }
     }

@@ -127,6 +127,10 @@ fn commands(daemon: &Daemon, times: &mut Times, number: usize) {
     spec.annotate("io.kubernetes.cri.sandbox-id", "pod-0");
     spec.annotate("io.kubernetes.cri.sandbox-namespace", "measure");
     fs::write(bundle.join("config.json"), spec.json.to_string()).expect("config.json");
+    // What Go's `delete` reads; its Create would have written them.
+    fs::write(bundle.join("runtime"), "runc").expect("the file runtime");
+    let options = format!("{{\"root\":\"{}\"}}", daemon.runc_root().display());
+    fs::write(bundle.join("options.json"), options).expect("options.json");
     let shim = daemon.dir.join("bin").join(daemon.settings.shim.binary_name());
     let run = |action: &str| {
         let begin = Instant::now();
