@@ -87,3 +87,42 @@ pub fn status(error: impl Status) -> Error {
 pub fn refuse(code: Code, text: impl Into<String>) -> Error {
     Error::RpcStatus(get_status(code, text.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g4_each_refusal_has_its_code() {
+        let container = Refusal::Container { action: "kill", state: "stopped" };
+        let codes = [
+            (container, Code::FAILED_PRECONDITION),
+            (Refusal::NoExec("e".into()), Code::NOT_FOUND),
+            (Refusal::ExecExists("e".into()), Code::ALREADY_EXISTS),
+            (Refusal::Finished, Code::NOT_FOUND),
+        ];
+        for (refusal, code) in codes {
+            let text = refusal.to_string();
+            let Error::RpcStatus(told) = status(ContainerError::from(refusal)) else { panic!("no status") };
+            assert_eq!((told.code(), told.message), (code, text));
+        }
+    }
+
+    #[test]
+    fn a_message_has_what_caused_it_once() {
+        let error = gam_task::spec::SpecError::Read {
+            path: "/b/config.json".into(),
+            source: std::io::Error::from_raw_os_error(2),
+        };
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] gam_task::spec::SpecError);
+        impl Status for Outer {
+            fn code(&self) -> Code {
+                Code::INTERNAL
+            }
+        }
+        let Error::RpcStatus(told) = status(Outer(error)) else { panic!("no status") };
+        assert_eq!(told.message, "outer: cannot read /b/config.json: No such file or directory (os error 2)");
+    }
+}
