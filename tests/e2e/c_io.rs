@@ -26,6 +26,7 @@ gam_tests::tests![
     c11_failed_creates_leave_no_descriptors,
     c16_a_binary_logger_gets_the_output,
     c16_a_binary_v2_logger_that_dies_fails_create,
+    c16_a_logger_that_dies_does_not_hold_the_container,
     c17_resize_of_a_terminal_at_any_time,
     c18_streams_that_were_not_requested_are_not_made,
     c18_stdout_alone,
@@ -246,6 +247,20 @@ fn c16_a_binary_v2_logger_that_dies_fails_create(t: &Test) {
     let (path, _) = logger(t, "c16-dead", "exit 1");
     let refused = t.container().uris(["", &format!("binary-v2://{path}"), ""]).sh("echo logged").try_create();
     assert!(refused.is_err(), "the container would run unlogged");
+}
+
+fn c16_a_logger_that_dies_does_not_hold_the_container(t: &Test) {
+    let (path, _) = logger(t, "c16-dies", "exec 5>&-; head -c 10 <&3 >$OUT; exit 1");
+    let uri = format!("binary://{path}");
+    let container = t.container().uris(["", &uri, ""]).sh("head -c 1000000 /dev/zero; exit 0").run();
+    let wait = container.wait_aside();
+    let ended = poll::within(poll::LONG, || wait.is_finished().then_some(()));
+    if ended.is_none() {
+        container.kill(9);
+    }
+    wait.join().unwrap().unwrap();
+    container.finish();
+    assert!(ended.is_some(), "the container hung when its logger had died");
 }
 
 fn c17_resize_of_a_terminal_at_any_time(t: &Test) {

@@ -14,9 +14,13 @@ use gam_tests::suite::{NAMESPACE, Test};
 use gam_tests::target::Containerd;
 use gam_tests::{image, leftovers, poll, processes};
 
+use crate::wrapper::Wrapper;
+
 gam_tests::tests![
     d1_delete_is_fast_and_is_answered_once,
+    d2_deletes_that_race_answer_the_same,
     d3_no_shim_stays_after_churn,
+    d5_containerd_dies_during_create,
     d6_a_failed_create_leaves_nothing,
     d7_the_socket_of_a_dead_shim_is_unlinked,
     d8_a_dead_shims_socket_is_replaced,
@@ -42,6 +46,58 @@ fn d1_delete_is_fast_and_is_answered_once(t: &Test) {
     assert_eq!((deleted.pid, deleted.exit.status), (container.pid, 137));
     assert_eq!(container.try_delete().unwrap_err().code(), Code::NotFound);
     container.check_gone();
+}
+
+fn d2_deletes_that_race_answer_the_same(t: &Test) {
+    for _ in 0..5 {
+        let container = t.container().sh("exit 6").run();
+        container.wait();
+        let answers: Vec<_> = thread::scope(|scope| {
+            let calls: Vec<_> = (0..4).map(|_| scope.spawn(|| container.try_delete())).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        assert!(answers.iter().any(Result::is_ok), "{answers:?}");
+        for answer in answers {
+            match answer {
+                Ok(deleted) => assert_eq!((deleted.pid, deleted.exit.status), (container.pid, 6)),
+                // containerd closes its connection when the first has been answered.
+                Err(refused) if refused.message().contains("ttrpc: closed") => {}
+                Err(refused) => assert_eq!(refused.code(), Code::NotFound, "{refused}"),
+            }
+        }
+        container.check_gone();
+    }
+}
+
+fn d5_containerd_dies_during_create(t: &Test) {
+    let daemon = Daemon::start(Settings::new());
+    let slow = Wrapper::new(&daemon, t.name, "[ $COMMAND = create ] && sleep 4");
+    let id = t.id();
+    let builder =
+        Builder::new(&daemon, NAMESPACE, &id).options(|options| options.binary_name = slow.binary());
+    thread::scope(|scope| {
+        let created = scope.spawn(|| builder.try_create().map(drop));
+        poll::holds("create has begun", || slow.count("create", &id) == 1);
+        daemon.kill_9();
+        assert!(created.join().unwrap().is_err());
+    });
+    daemon.launch();
+    // What containerd still knows of it can be deleted, and then nothing is left.
+    let client = daemon.client();
+    poll::holds("the task is gone", || {
+        let _ = client.kill(NAMESPACE, &id, "", 9, true);
+        let _ = client.delete(NAMESPACE, &id);
+        client.get(NAMESPACE, &id, "").err().is_some_and(|error| error.code() == Code::NotFound)
+    });
+    let _ = client.delete_container(NAMESPACE, &id);
+    let left = || leftovers::of_container(&daemon.dir, NAMESPACE, &id, &daemon.cgroup(NAMESPACE, &id));
+    poll::within(poll::LONG, || left().is_empty().then_some(()));
+    assert_eq!(left(), Vec::<String>::new());
+    // The id is free. Its events are those of two lives by now.
+    let container = Builder::new(&daemon, NAMESPACE, &id).run();
+    container.kill(9);
+    assert_eq!(container.wait().status, 137);
+    container.delete();
 }
 
 fn d3_no_shim_stays_after_churn(t: &Test) {

@@ -17,6 +17,7 @@ gam_tests::tests![
     k2_starts_that_race_make_one_manager,
     k3_starts_while_the_manager_leaves,
     k4_fifty_containers_at_once,
+    k4_execs_of_one_tenant_do_not_delay_another,
     k5_one_tenants_trouble_is_nobody_elses,
     k7_two_containerds_do_not_share_a_manager,
     k8_ids_from_outside_are_refused,
@@ -110,6 +111,35 @@ fn k4_fifty_containers_at_once(t: &Test) {
         }
     });
     other.end();
+}
+
+fn k4_execs_of_one_tenant_do_not_delay_another(t: &Test) {
+    let daemon = Daemon::start(Settings::new().grouping("node"));
+    let busy = t.container_of(&daemon).sandbox("busy").run();
+    let other = t.container_of(&daemon).sandbox("other").run();
+    thread::scope(|scope| {
+        let execs: Vec<_> = (0..40)
+            .map(|_| {
+                let exec = busy.exec("exit 0").streams([false; 3]);
+                scope.spawn(move || exec.run().finish())
+            })
+            .collect();
+        let client = other.client();
+        for _ in 0..10 {
+            let begin = Instant::now();
+            assert_eq!(client.get(&other.namespace, &other.id, "").unwrap().status(), Status::Running);
+            assert!(begin.elapsed() < Duration::from_secs(2), "another's State took {:?}", begin.elapsed());
+        }
+        let begin = Instant::now();
+        other.kill(9);
+        assert_eq!(other.wait().status, 137);
+        assert!(begin.elapsed() < Duration::from_secs(10), "another's Kill took {:?}", begin.elapsed());
+        for exec in execs {
+            assert_eq!(exec.join().unwrap().0.status, 0);
+        }
+    });
+    other.finish();
+    busy.end();
 }
 
 fn k5_one_tenants_trouble_is_nobody_elses(t: &Test) {

@@ -73,7 +73,9 @@ pub fn of_daemon(directory: &Path, spared: &[u32]) -> Vec<String> {
         left.extend(files(&directory.join(path)).iter().map(|path| format!("{what} {path}")));
     }
     for namespace in entries(&directory.join("state/io.containerd.runtime.v2.task")) {
-        left.extend(entries(&namespace).iter().map(|bundle| format!("the bundle {}", bundle.display())));
+        // Where a spec cannot be read containerd leaves the bundle's empty directory itself, before any shim is asked.
+        let bundles = entries(&namespace).into_iter().filter(|bundle| !entries(bundle).is_empty());
+        left.extend(bundles.map(|bundle| format!("the bundle {}", bundle.display())));
     }
     left
 }
