@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn j3_the_runtimes_own_features_are_told() {
-        let output = super::features(&Options::default()).unwrap();
+        let output = features(&Options::default()).unwrap();
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: b"\x48\x01".to_vec(),

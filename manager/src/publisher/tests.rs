@@ -82,7 +82,8 @@ impl Events for Service {
     async fn forward(&self, ctx: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
         let listener = &self.0;
         let envelope = request.envelope.unwrap_or_default();
-        assert_eq!(ctx.metadata["containerd-namespace-ttrpc"], [envelope.namespace.clone()]);
+        assert_eq!(ctx.metadata["containerd-namespace-ttrpc"], ["ns"]);
+        assert_eq!(envelope.namespace, "ns");
         tokio::time::sleep(listener.pause).await;
         let number = listener.calls.fetch_add(1, Ordering::SeqCst);
         // The id is the first field of each of these messages.
