@@ -100,14 +100,19 @@ fn c4_stdin_without_a_client_blocks_nothing(t: &Test) {
 
 fn c5_close_io_before_start_is_remembered(t: &Test) {
     let container = t.container().run();
+    // The client has gone before the shim opens the FIFO: without CloseIO the process would wait for another.
     let mut exec = container.exec("cat; echo eof").stdin().add();
-    // The client has nothing to say: it closes its end, and asks for the other to be closed.
-    exec.io.stdin = None;
-    let client = container.client();
-    client.close_stdin(&container.namespace, &container.id, &exec.id).unwrap();
+    exec.close_stdin();
     exec.start();
     exec.io.out().expect("eof");
-    assert_eq!(exec.finish().0.status, 0);
+    assert_eq!(exec.finish().1, "eof\n");
+    // A client that is still there is heard to its end.
+    let mut exec = container.exec("cat; echo eof").stdin().add();
+    container.client().close_stdin(&container.namespace, &container.id, &exec.id).unwrap();
+    exec.start();
+    exec.io.input().write(b"still here\n");
+    exec.io.input().close();
+    assert_eq!(exec.finish().1, "still here\neof\n");
     container.end();
 }
 

@@ -187,7 +187,8 @@ impl Container {
         }
         if let Some(process) = self.init.process() {
             let _ = process.signal(9);
-            process.wait().await;
+            // One that the kernel does not let go is seen by the sweep, some day.
+            let _ = tokio::time::timeout(CGROUP, process.wait()).await;
         }
         self.init.close();
         // A watch is let go of outside the lock: one that is telling just now wants it.
