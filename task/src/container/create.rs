@@ -89,7 +89,7 @@ impl Container {
                 cgroup: None,
                 oom: None,
             }),
-            recorder: Mutex::new(()),
+            recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             checkpoint: RestoreFrom { image: checkpoint, parent: parent_checkpoint },
             host: Arc::clone(host),

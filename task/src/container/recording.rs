@@ -14,8 +14,14 @@ impl Container {
 
     /// Writes what is known now. A bundle that has gone needs no record, and a disk that is full stops no container.
     pub(super) fn save(&self) {
-        let _turn = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = self.record().write(&self.bundle)
+        let mut sealed = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            // The bundle is being removed, or is another container's (D10).
+            return;
+        }
+        let record = self.record();
+        *sealed = record.deleted;
+        if let Err(error) = record.write(&self.bundle)
             && self.bundle.exists()
         {
             tracing::warn!(container = %self.key, %error, "its record is not what it is");
@@ -24,6 +30,7 @@ impl Container {
 
     /// Removes the record of a container that never came to be.
     pub(super) fn forget_record(&self) {
+        *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = true;
         let _ = std::fs::remove_file(self.bundle.join(record::FILE));
     }
 
