@@ -52,20 +52,26 @@ impl Counter {
 
     /// How many were killed since the last look. Each is answered once.
     fn look(&self) -> u64 {
-        let mut locked = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let (file, seen) = &mut *locked;
-        let Some(now) = read(file) else { return 0 };
-        let new = now.saturating_sub(*seen);
-        *seen = now.max(*seen);
-        new
+        new(&mut self.file.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The lock is held until it has been told, so that a last look waits for that: what is known is said before the end
+    /// that it caused (E3).
     fn tell(&self) {
-        let kills = self.look();
+        let mut locked = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let kills = new(&mut locked);
         if kills > 0 {
             (self.told)(kills);
         }
     }
+}
+
+/// How many more the file counts than were seen; they are seen now.
+fn new((file, seen): &mut (File, u64)) -> u64 {
+    let Some(now) = read(file) else { return 0 };
+    let new = now.saturating_sub(*seen);
+    *seen = now.max(*seen);
+    new
 }
 
 /// The count in a file of either version; none if it has gone.
@@ -258,5 +264,34 @@ fn watch_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError + use<> {
     let path = path.to_path_buf();
     move |source| {
         if super::is_gone(&source) { CgroupError::Gone } else { CgroupError::Watch { path, source } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn e3_a_last_look_waits_for_what_is_being_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("memory.events");
+        std::fs::write(&path, "oom_kill 0\n").unwrap();
+        let (begun, has_begun) = mpsc::channel();
+        let (told, is_told) = (Arc::new(AtomicU64::new(0)), Duration::from_millis(200));
+        let done = Arc::clone(&told);
+        let counter = Counter::new(File::open(&path).unwrap(), move |kills| {
+            begun.send(()).unwrap();
+            std::thread::sleep(is_told);
+            done.store(kills, Ordering::SeqCst);
+        });
+        std::fs::write(&path, "oom_kill 2\n").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| counter.tell());
+            has_begun.recv().unwrap();
+            assert_eq!(counter.look(), 0);
+            assert_eq!(told.load(Ordering::SeqCst), 2);
+        });
     }
 }
