@@ -1,5 +1,6 @@
 //! What a manager holds, and the few things that concern more than one of its containers.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ impl Manager {
             missing(&bundle.join("address"), address.as_bytes(), 0o644);
         }
         if let Ok(binary) = std::env::current_exe() {
-            missing(&bundle.join("shim-binary-path"), binary.to_string_lossy().as_bytes(), 0o600);
+            missing(&bundle.join("shim-binary-path"), in_place(&binary), 0o600);
         }
     }
 
@@ -119,11 +120,29 @@ impl Manager {
     }
 }
 
+/// Where a binary is found: the kernel marks one that has been replaced since (H10), and containerd would look for the
+/// mark as a part of the name, find nothing, and give up the container.
+fn in_place(binary: &Path) -> &[u8] {
+    let path = binary.as_os_str().as_bytes();
+    path.strip_suffix(b" (deleted)").unwrap_or(path)
+}
+
 /// Writes a file of a bundle unless it is there: containerd, or `start`, has written it then.
 fn missing(path: &Path, content: &[u8], mode: u32) {
     if !path.exists()
         && let Err(error) = record::replace(path, content, mode)
     {
         tracing::warn!(path = %path.display(), %error, "a bundle lacks a file that a restart of containerd reads");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h10_a_binary_that_was_replaced_is_named_by_its_place() {
+        assert_eq!(in_place(Path::new("/usr/bin/gam (deleted)")), b"/usr/bin/gam");
+        assert_eq!(in_place(Path::new("/usr/bin/gam")), b"/usr/bin/gam");
     }
 }

@@ -91,12 +91,14 @@ impl Container {
     pub async fn delete_exec(self: &Arc<Self>, id: &str) -> Result<(u32, Exit), ContainerError> {
         let member = self.member(Some(id))?;
         let id: ExecId = id.into();
-        let exit = *member.ended.borrow();
-        if exit.is_some() {
+        if member.ended.borrow().is_some() {
             // What it printed is delivered first, outside of every lock (B3).
             member.drained().await;
         }
         self.apply(Input::DeleteExec(id.clone()))?;
+        // It may have ended since it was looked at; from here on it has, or it never ran.
+        let exit = *member.ended.borrow();
+        member.drained().await;
         self.inner().execs.remove(&id);
         member.ended.send_replace(Some(exit.unwrap_or_else(|| Exit::now(0))));
         member.close();
