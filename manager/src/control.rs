@@ -31,6 +31,8 @@ pub enum Question {
         namespace: String,
         /// The container's id.
         id: String,
+        /// Init's pid as its record has it, 0 if it has none: a later container of the same id is not meant.
+        pid: u32,
     },
     /// What is every container doing?
     Dump,
@@ -54,6 +56,8 @@ pub enum Answer {
     },
     /// There is no such container.
     Unknown,
+    /// There is another container of that id.
+    Another,
     /// What every container is doing.
     Dumped(serde_json::Value),
     /// It cannot be done.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use gam_task::cleanup;
 use gam_task::exit::Exit;
 use gam_task::id::{IdError, Key};
+use gam_task::mount;
 use gam_task::record::Record;
 use gam_task::spec::Spec;
 use protobuf::Message as _;
@@ -48,50 +49,91 @@ pub enum DeleteError {
 pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
     let bundle = flags.bundle_dir().unwrap_or_default();
-    let record = Record::read(&bundle).unwrap_or_else(|error| {
-        eprintln!("{error}");
-        None
-    });
-    let (pid, exit) = match ask(flags, &key, &bundle, record.as_ref())? {
-        Some(end) => end,
-        None => alone(&key, &bundle, record)?,
-    };
+    let (pid, exit) = end(flags, &key, &bundle)?;
     let answer =
         deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
     io::stdout().lock().write_all(&answer).map_err(DeleteError::Print)
 }
 
-/// Asks the manager; none if it is dead or does not know the container.
-fn ask(
-    flags: &Flags,
-    key: &Key,
-    bundle: &Path,
-    record: Option<&Record>,
-) -> Result<Option<(u32, Exit)>, DeleteError> {
-    let directory =
-        match record.map(|record| record.group.clone()).filter(|group| !group.as_os_str().is_empty()) {
-            Some(directory) => directory,
-            None => {
-                let spec = Spec::read(bundle).unwrap_or_default();
-                Group::of(Config::load()?.grouping, &flags.address, &flags.namespace, &flags.id, &spec)
-                    .directory
+/// What a bundle tells of its container.
+enum Found {
+    /// Its record.
+    Record(Box<Record>),
+    /// There is none: nothing was made, for the record comes before everything else.
+    Nothing,
+    /// There is one that is not understood.
+    Unreadable,
+}
+
+impl Found {
+    fn read(bundle: &Path) -> Self {
+        match Record::read(bundle) {
+            Ok(Some(record)) => Self::Record(Box::new(record)),
+            Ok(None) => Self::Nothing,
+            Err(error) => {
+                eprintln!("{error}");
+                Self::Unreadable
             }
-        };
-    let socket = Group::at("", &directory).control_socket();
-    let Ok(mut client) = Client::connect(&socket, PATIENCE) else { return Ok(None) };
-    let question = Question::Delete { namespace: key.namespace.to_string(), id: key.id.to_string() };
-    match client.ask(&question) {
-        Ok(Answer::Deleted { pid, exit }) => Ok(Some((pid, exit))),
-        Ok(_) | Err(_) => Ok(None),
+        }
+    }
+
+    fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+
+    /// Init's pid and end as recorded; killed, if no end is.
+    fn end(&self) -> (u32, Exit) {
+        let pid = self.record().and_then(|record| record.init).map_or(0, |init| init.pid.unsigned_abs());
+        let exit = self.record().and_then(|record| record.exit);
+        (pid, exit.unwrap_or_else(|| Exit::now(Exit::KILLED)))
     }
 }
 
-/// Cleans up without a manager.
-fn alone(key: &Key, bundle: &Path, record: Option<Record>) -> Result<(u32, Exit), DeleteError> {
-    if let Some(record) = record.as_ref().filter(|record| record.deleted) {
-        let pid = record.init.map_or(0, |init| init.pid.unsigned_abs());
-        return Ok((pid, record.exit.unwrap_or_else(|| Exit::now(Exit::KILLED))));
+/// Sees to the container's end.
+fn end(flags: &Flags, key: &Key, bundle: &Path) -> Result<(u32, Exit), DeleteError> {
+    let found = Found::read(bundle);
+    if found.record().is_some_and(|record| record.deleted) {
+        return Ok(found.end());
     }
+    match ask(flags, key, bundle, &found)? {
+        Some(Answer::Deleted { pid, exit }) => Ok((pid, exit)),
+        // An earlier container of that id is meant, which has gone: the one that is there now is not touched.
+        Some(Answer::Another) => Ok(found.end()),
+        // A manager that undid a creation meanwhile has written that down.
+        _ => alone(key, bundle, Found::read(bundle)),
+    }
+}
+
+/// Asks the manager; none if it is dead.
+fn ask(flags: &Flags, key: &Key, bundle: &Path, found: &Found) -> Result<Option<Answer>, DeleteError> {
+    let recorded = found.record().map(|record| record.group.clone());
+    let directory = match recorded.filter(|group| !group.as_os_str().is_empty()) {
+        Some(directory) => directory,
+        None => {
+            let spec = Spec::read(bundle).unwrap_or_default();
+            Group::of(Config::load()?.grouping, &flags.address, &flags.namespace, &flags.id, &spec).directory
+        }
+    };
+    let socket = Group::at("", &directory).control_socket();
+    let Ok(mut client) = Client::connect(&socket, PATIENCE) else { return Ok(None) };
+    let (namespace, id) = (key.namespace.to_string(), key.id.to_string());
+    Ok(client.ask(&Question::Delete { namespace, id, pid: found.end().0 }).ok())
+}
+
+/// Cleans up without a manager.
+fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteError> {
+    let record = match &found {
+        Found::Record(record) if record.deleted => return Ok(found.end()),
+        Found::Nothing if !bundle.join("init.pid").exists() => {
+            mount::unmount_all(&bundle.join("rootfs")).map_err(cleanup::CleanupError::from)?;
+            return Ok(found.end());
+        }
+        Found::Record(record) => Some((**record).clone()),
+        Found::Nothing | Found::Unreadable => None,
+    };
     bury_manager(bundle, record.as_ref());
     let is_sandbox = record.as_ref().is_some_and(|record| record.sandbox.as_deref() == Some(&key.id));
     let end = cleanup::container(key, bundle, record.as_ref())?;

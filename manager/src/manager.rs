@@ -12,6 +12,7 @@ use gam_task::record;
 use gam_task::state::Refusal;
 
 use crate::containers::{Containers, Slot, Tombstone};
+use crate::control::Answer;
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
@@ -77,23 +78,31 @@ impl Manager {
         Ok((pid, exit))
     }
 
-    /// Deletes a container whatever its state, as containerd's `delete` command wants it; none if it is not known.
+    /// Deletes a container whatever its state, as containerd's `delete` command wants it, if it is the one whose init was
+    /// recorded as `pid`.
     ///
     /// # Errors
     /// Those of [`Container::delete`].
-    pub async fn destroy(&self, key: &Key) -> Result<Option<(u32, Exit)>, ContainerError> {
-        self.leases.end(key);
+    pub async fn destroy(&self, key: &Key, pid: u32) -> Result<Answer, ContainerError> {
         match self.containers.slot(key) {
-            None => Ok(None),
-            Some(Slot::Deleted(tombstone)) => Ok(Some((tombstone.pid, tombstone.exit))),
+            Some(Slot::Live(container)) if container.pid() != pid => Ok(Answer::Another),
+            Some(Slot::Creating(_)) if pid != 0 => Ok(Answer::Another),
+            Some(Slot::Deleted(tombstone)) => {
+                Ok(Answer::Deleted { pid: tombstone.pid, exit: tombstone.exit })
+            }
             Some(Slot::Creating(creation)) => {
                 creation.abandon();
                 creation.ended().await;
-                Ok(None)
+                Ok(Answer::Unknown)
             }
             Some(Slot::Live(container)) => {
                 self.end(&container).await?;
-                self.delete(&container, 0).await.map(Some)
+                let (pid, exit) = self.delete(&container, 0).await?;
+                Ok(Answer::Deleted { pid, exit })
+            }
+            None => {
+                self.leases.end(key);
+                Ok(Answer::Unknown)
             }
         }
     }

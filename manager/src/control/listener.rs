@@ -55,10 +55,9 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
             Ok(key) => join(key, socket_dir.as_deref(), manager),
             Err(error) => Answer::Failed(error.to_string()),
         },
-        Question::Delete { namespace, id } => match Key::new(&namespace, &id) {
-            Ok(key) => match manager.destroy(&key).await {
-                Ok(Some((pid, exit))) => Answer::Deleted { pid, exit },
-                Ok(None) => Answer::Unknown,
+        Question::Delete { namespace, id, pid } => match Key::new(&namespace, &id) {
+            Ok(key) => match manager.destroy(&key, pid).await {
+                Ok(answer) => answer,
                 Err(error) => Answer::Failed(error.to_string()),
             },
             Err(error) => Answer::Failed(error.to_string()),
