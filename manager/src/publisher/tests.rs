@@ -74,8 +74,7 @@ type Mood = Box<dyn Fn(&str, u32) -> Option<Code> + Send + Sync>;
 struct Seen {
     events: Mutex<Vec<(String, u32)>>,
     connections: AtomicU32,
-    /// Requests that are not answered, until the test is over.
-    unanswered: AtomicU32,
+    /// Ends the requests that are not answered.
     over: CancellationToken,
 }
 
@@ -124,9 +123,7 @@ impl forward::Events for Daemon {
             Some(Code::OK) => Ok(task::Empty::new()),
             Some(code) => Err(::ttrpc::Error::RpcStatus(get_status(code, "not in the mood".to_owned()))),
             None => {
-                self.seen.unanswered.fetch_add(1, Ordering::SeqCst);
                 self.seen.over.cancelled().await;
-                self.seen.unanswered.fetch_sub(1, Ordering::SeqCst);
                 Ok(task::Empty::new())
             }
         }
@@ -194,10 +191,10 @@ impl Stage {
         Self { dir: tempfile::tempdir().unwrap(), seen: Arc::default(), tally: Arc::default() }
     }
 
-    /// Ends the requests that are not answered, which a daemon runs to their end.
-    async fn over(&self) {
+    /// Ends the requests that are not answered, which a daemon runs to their end, and waits for that.
+    async fn over(&self, daemon: &Server) {
         self.seen.over.cancel();
-        until("all requests end", || self.seen.unanswered.load(Ordering::SeqCst) == 0).await;
+        daemon.stop(LONG).await;
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -324,7 +321,7 @@ async fn f4_no_event_is_overtaken_whatever_fails() {
                 _ => Some(Code::OK),
             }
         });
-        let _server = serve(&stage.path("daemon"), &stage.seen, mood);
+        let server = serve(&stage.path("daemon"), &stage.seen, mood);
         for n in 0..40 {
             for container in 0..8 {
                 publisher.publish(started(&format!("c{container}"), n));
@@ -345,7 +342,7 @@ async fn f4_no_event_is_overtaken_whatever_fails() {
         assert!(stage.tally.retried.load(Ordering::SeqCst) > 0, "seed {seed} tried nothing");
         assert!(stage.seen.connections.load(Ordering::SeqCst) > 1, "seed {seed} broke nothing");
         assert_eq!(stage.tally.sent_by("ttrpc"), 320);
-        stage.over().await;
+        stage.over(&server).await;
     }
 }
 
@@ -354,7 +351,7 @@ async fn f2_a_daemon_that_stands_still_is_given_one_copy_for_as_long_as_the_pati
     let stage = Stage::new();
     let asked = AtomicU32::new(0);
     let mood: Mood = Box::new(move |_, _| (asked.fetch_add(1, Ordering::SeqCst) > 0).then_some(Code::OK));
-    let _server = serve(&stage.path("ttrpc"), &stage.seen, mood);
+    let server = serve(&stage.path("ttrpc"), &stage.seen, mood);
     let (answer, patience) = (Duration::from_millis(100), Duration::from_millis(1500));
     let publisher = stage.publisher(stage.addresses(), Limits { answer, patience, ..Limits::default() });
     let begun = Instant::now();
@@ -365,7 +362,7 @@ async fn f2_a_daemon_that_stands_still_is_given_one_copy_for_as_long_as_the_pati
     assert!(begun.elapsed() >= patience, "the wait was cut short: {:?}", begun.elapsed());
     assert_eq!(stage.seen.count(), 4, "a new connection carries one event until it has answered");
     until("the silent connection closes", || stage.seen.connections.load(Ordering::SeqCst) == 1).await;
-    stage.over().await;
+    stage.over(&server).await;
 }
 
 #[tokio::test]
@@ -376,7 +373,7 @@ async fn one_event_that_is_not_answered_holds_up_its_own_container_only() {
         ("a", 1) if stuck.fetch_add(1, Ordering::SeqCst) == 0 => None,
         _ => Some(Code::OK),
     });
-    let _server = serve(&stage.path("ttrpc"), &stage.seen, mood);
+    let server = serve(&stage.path("ttrpc"), &stage.seen, mood);
     let (answer, patience) = (Duration::from_millis(50), Duration::from_secs(2));
     let publisher = stage.publisher(stage.addresses(), Limits { answer, patience, ..Limits::default() });
     publisher.publish(started("b", 0));
@@ -394,7 +391,7 @@ async fn one_event_that_is_not_answered_holds_up_its_own_container_only() {
     assert!(publisher.flush(LONG).await);
     assert_eq!(stage.seen.of_each().get("a").unwrap(), &[1, 2]);
     assert_eq!(stage.seen.connections.load(Ordering::SeqCst), 0, "the connection was kept");
-    stage.over().await;
+    stage.over(&server).await;
 }
 
 #[tokio::test]
