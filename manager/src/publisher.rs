@@ -1,104 +1,123 @@
-//! Events to containerd: kept until it has them, in order for each container.
+//! Events to containerd, in order, until it has them.
 //!
-//! A container's events wait in a lane and are sent one after the other (F4); lanes are sent side by side. ttrpc is the
-//! way to send, gRPC where there is no ttrpc, and containerd's publish binary where a daemon takes neither. While none
-//! works events wait, bounded and counted (F3).
+//! - One queue for all events (F6), bounded in number and bytes. A container's next event is sent only after the one before
+//!   was acknowledged or dropped (F4); different containers do not wait for each other.
+//! - While containerd is away everything is kept and tried for ever (F3). Over the bounds the oldest event of the longest
+//!   lane is dropped. Whatever is dropped is counted, with its reason: `overflow`, `refused` (containerd does not want it),
+//!   `failed` (it said so too often), `unencodable`, `stopping`.
+//! - An event may arrive twice: what was unanswered when a connection broke is sent again.
+//! - It goes by ttrpc, else by gRPC, else by containerd's `publish` command, one process at a time.
+//!
+//! One task sends; each event in flight is one more, and their number is bounded.
 
 mod binary;
-mod dispatch;
+mod courier;
 mod encode;
 mod grpc;
-mod lanes;
-mod transport;
+mod link;
+mod queue;
+mod road;
 mod ttrpc;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gam_task::event::{Event, EventSink};
+use gam_task::id::Key;
 use gam_task::reaper::Reaper;
-use serde_json::json;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use self::lanes::Lanes;
+use courier::Courier;
+use queue::{Pushed, Queue};
 
-/// Where events go.
+/// The longest event, in bytes: a frame also holds the names of namespace, service and method.
+const LONGEST: usize = ttrpc::MOST - 4096;
+
+/// Where events can be sent.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
-    /// containerd's ttrpc socket, with or without `unix://`; empty for none.
+    /// containerd's ttrpc socket (`TTRPC_ADDRESS`), with or without `unix://`; empty if there is none.
     pub ttrpc: String,
-    /// containerd's gRPC socket, with or without `unix://`; empty for none.
+    /// containerd's gRPC socket (`-address`), with or without `unix://`; empty if there is none.
     pub grpc: String,
-    /// containerd's publish binary; empty for none.
+    /// The program whose `publish` command sends one event (`-publish-binary`); empty if there is none.
     pub binary: PathBuf,
 }
 
-/// How many events are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is kept, and how long is waited.
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most events.
+    /// The most events that are pending.
     pub events: usize,
-    /// The most bytes.
+    /// The most bytes they have, encoded.
     pub bytes: usize,
+    /// The most events in flight.
+    pub in_flight: usize,
+    /// How long an answer may take before it is called late; and how long the binary may run.
+    pub answer: Duration,
+    /// How long an answer is waited for while the connection is open.
+    pub patience: Duration,
+    /// An event that containerd answers with a failure so often is dropped.
+    pub failures: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { events: 100_000, bytes: 64 << 20 }
+        Self {
+            events: 100_000,
+            bytes: 64 << 20,
+            in_flight: 64,
+            answer: Duration::from_secs(5),
+            patience: Duration::from_secs(60),
+            failures: 60,
+        }
     }
 }
 
-/// Learns what becomes of events. Nothing in here may block or panic.
+/// Learns what becomes of events. Nothing in here may block, panic, or call the publisher.
 pub trait Observer: Send + Sync + 'static {
-    /// So many events, of so many bytes, are kept now.
-    fn queued(&self, events: usize, bytes: usize);
-    /// containerd has taken an event over `transport`.
+    /// So many events and bytes are pending now.
+    fn queued(&self, now: usize, bytes: usize);
+    /// An event was delivered by `transport`: `ttrpc`, `grpc` or `binary`.
     fn sent(&self, transport: &'static str);
-    /// An event is to be sent again.
+    /// An attempt was in vain, and its event will be sent again.
     fn retried(&self);
-    /// Events are lost, for a reason.
+    /// `count` events were dropped. The reasons are in this module's description.
     fn dropped(&self, reason: &'static str, count: u64);
-    /// containerd has taken an event of a process's exit, `since` that exit.
-    fn exit_acknowledged(&self, since: Duration);
+    /// An event with `topic` was acknowledged `since` it happened.
+    fn acknowledged(&self, topic: &'static str, since: Duration);
 }
 
-/// Sends events.
+/// Sends events to one containerd.
 pub struct Publisher {
     shared: Arc<Shared>,
 }
 
+/// What the publisher and its task share.
 struct Shared {
-    addresses: Addresses,
-    limits: Limits,
-    reaper: Arc<Reaper>,
+    queue: Mutex<Queue>,
+    status: Mutex<Status>,
     observer: Arc<dyn Observer>,
-    lanes: Mutex<Lanes>,
-    /// Something is to be sent.
-    work: Notify,
-    /// Something has been sent or dropped.
-    progress: Notify,
-    /// How events are sent, for a dump.
-    way: Mutex<String>,
+    limits: Limits,
+    /// There may be something to send.
+    wake: Notify,
+    /// Nothing is pending.
+    empty: Notify,
+    ending: CancellationToken,
 }
 
-impl Shared {
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn observe(&self, lanes: &Lanes) {
-        self.observer.queued(lanes.events(), lanes.bytes());
-    }
-
-    fn set_way(&self, way: String) {
-        *self.way.lock().unwrap_or_else(PoisonError::into_inner) = way;
-    }
+/// What can be said about the sending.
+struct Status {
+    transport: &'static str,
+    in_flight: usize,
+    last_error: Option<String>,
 }
 
 impl Publisher {
-    /// Begins to send, on the current tokio runtime.
-    #[must_use]
+    /// Begins to send, on the current tokio runtime, until it is stopped or dropped.
     pub fn start(
         addresses: Addresses,
         limits: Limits,
@@ -106,73 +125,150 @@ impl Publisher {
         observer: Arc<dyn Observer>,
     ) -> Arc<Self> {
         let shared = Arc::new(Shared {
-            addresses,
-            limits,
-            reaper,
+            queue: Mutex::new(Queue::new(limits.events, limits.bytes)),
+            status: Mutex::new(Status { transport: "none", in_flight: 0, last_error: None }),
             observer,
-            lanes: Mutex::default(),
-            work: Notify::new(),
-            progress: Notify::new(),
-            way: Mutex::new("not connected".to_owned()),
+            limits,
+            wake: Notify::new(),
+            empty: Notify::new(),
+            ending: CancellationToken::new(),
         });
-        tokio::spawn(dispatch::run(Arc::clone(&shared)));
+        tokio::spawn(Courier::new(Arc::clone(&shared), addresses, reaper).run());
         Arc::new(Self { shared })
     }
 
-    /// How many events containerd has not taken.
+    /// How many events have been neither acknowledged nor dropped.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.shared.lanes().events()
+        self.shared.lock().len()
     }
 
-    /// Waits until containerd has every event, `limit` at most; whether it has (F7).
+    /// Waits until nothing is pending, for as long as `limit`; whether that is so (F7).
     pub async fn flush(&self, limit: Duration) -> bool {
         let flushed = async {
             loop {
-                let progress = self.shared.progress.notified();
+                let mut empty = std::pin::pin!(self.shared.empty.notified());
+                empty.as_mut().enable();
                 if self.pending() == 0 {
                     return;
                 }
-                progress.await;
+                empty.await;
             }
         };
         tokio::time::timeout(limit, flushed).await.is_ok()
     }
 
-    /// Flushes, and counts what is left as lost.
+    /// Waits until nothing is pending, for as long as `limit`, and stops. What is still pending, and what is published from
+    /// then on, is dropped as `stopping`.
     pub async fn stop(&self, limit: Duration) {
-        if self.flush(limit).await {
-            return;
+        if !self.flush(limit).await {
+            tracing::warn!(events = self.pending(), "events are dropped, because the manager stops");
         }
-        let left = self.pending();
-        tracing::warn!(events = left, "events are lost: containerd does not take them");
-        self.shared.observer.dropped("stopping", u64::try_from(left).unwrap_or_default());
+        self.shared.end();
     }
 
-    /// What waits, and how it is sent.
+    /// Stops as [`stop`](Self::stop) does, but at once drops init's exits and deletes that have not been sent: when a shim's
+    /// connection closes, containerd publishes these itself, and twice would be wrong (D14). Exits of execs it does not
+    /// publish, so they are sent.
+    pub async fn stop_leaving_exits(&self, limit: Duration) {
+        self.shared.change(|queue| self.shared.count("stopping", queue.leave()));
+        self.stop(limit).await;
+    }
+
+    /// What is pending for which container, and how the sending goes, for a person to read.
     #[must_use]
     pub fn dump(&self) -> serde_json::Value {
-        let lanes = self.shared.lanes();
-        let way = self.shared.way.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        json!({"events": lanes.events(), "bytes": lanes.bytes(), "way": way, "lanes": lanes.describe()})
+        let (events, bytes, containers) = {
+            let queue = self.shared.lock();
+            let lengths: BTreeMap<String, usize> =
+                queue.lengths().map(|(key, length)| (key.to_string(), length)).collect();
+            (queue.len(), queue.bytes(), lengths)
+        };
+        let status = self.shared.status();
+        serde_json::json!({
+            "transport": status.transport,
+            "in_flight": status.in_flight,
+            "last_error": status.last_error,
+            "events": events,
+            "bytes": bytes,
+            "containers": containers,
+        })
     }
 }
 
 impl EventSink for Publisher {
     fn publish(&self, event: Event) {
-        let key = event.container.clone();
-        let Some(parcel) = encode::parcel(event) else {
-            self.shared.observer.dropped("encoding", 1);
-            return;
+        let parcel = match encode::encode(&event) {
+            Ok(parcel) if parcel.request.len() <= LONGEST => Arc::new(parcel),
+            Ok(parcel) => {
+                let bytes = parcel.request.len();
+                tracing::error!(container = %event.container, bytes, "an event too long to be sent is dropped");
+                return self.shared.count("unencodable", 1);
+            }
+            Err(error) => {
+                tracing::error!(container = %event.container, %error, "an event that cannot be encoded is dropped");
+                return self.shared.count("unencodable", 1);
+            }
         };
-        let mut lanes = self.shared.lanes();
-        let lost = lanes.push(key, parcel, self.shared.limits);
-        self.shared.observe(&lanes);
-        drop(lanes);
-        if lost > 0 {
-            self.shared.observer.dropped("overflow", lost);
+        match self.shared.change(|queue| queue.push(&event.container, parcel)) {
+            Pushed::Kept => {}
+            Pushed::Stopping => self.shared.count("stopping", 1),
+            Pushed::Overflow { dropped, news } => {
+                if news {
+                    tracing::error!("more events than can be kept: the oldest are dropped");
+                }
+                self.shared.count("overflow", dropped);
+            }
         }
-        self.shared.work.notify_one();
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.shared.end();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the queue and tells its length, in the order of the changes.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.lock();
+        let made = change(&mut queue);
+        self.observer.queued(queue.len(), queue.bytes());
+        if queue.len() == 0 {
+            self.empty.notify_waiters();
+        }
+        made
+    }
+
+    /// The event of `key` that is in flight is done with, unless it was given up before; `tell` tells it before a flush can
+    /// end.
+    fn done(&self, key: &Key, tell: impl FnOnce(&dyn Observer)) {
+        self.change(|queue| {
+            if queue.done(key) {
+                tell(self.observer.as_ref());
+            }
+        });
+    }
+
+    fn end(&self) {
+        self.change(|queue| self.count("stopping", queue.close()));
+        self.ending.cancel();
+    }
+
+    fn count(&self, reason: &'static str, dropped: u64) {
+        if dropped > 0 {
+            self.observer.dropped(reason, dropped);
+        }
     }
 }
 

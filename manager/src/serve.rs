@@ -172,7 +172,8 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         grpc: args.address.clone(),
         binary: args.publish_binary.clone().unwrap_or_default(),
     };
-    let limits = Limits { events: config.events.max_events, bytes: config.events.max_bytes };
+    let limits =
+        Limits { events: config.events.max_events, bytes: config.events.max_bytes, ..Limits::default() };
     let publisher = Publisher::start(addresses, limits, Arc::clone(&reaper), Arc::clone(&metrics) as _);
     let oom =
         OomMonitor::new().inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen")).ok();

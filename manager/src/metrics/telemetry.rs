@@ -93,7 +93,9 @@ impl Observer for Metrics {
         self.events_dropped(reason, count);
     }
 
-    fn exit_acknowledged(&self, since: Duration) {
-        Self::exit_acknowledged(self, since);
+    fn acknowledged(&self, topic: &'static str, since: Duration) {
+        if topic == "/tasks/exit" {
+            self.exit_acknowledged(since);
+        }
     }
 }

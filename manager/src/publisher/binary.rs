@@ -1,71 +1,78 @@
-//! Events by containerd's publish binary: `BINARY --address A publish --topic T --namespace N`, the event on stdin.
+//! Handing an event over by running containerd's own `publish` command.
 
-use std::io::{Seek as _, Write as _};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
-use gam_protos::forward::ForwardRequest;
-use gam_task::process::Command;
+use gam_task::process::{Child, Command};
 use gam_task::reaper::Reaper;
-use gam_task::sys::pipe;
-use protobuf::Message as _;
+use nix::libc::SIGKILL;
+use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::Addresses;
 use super::encode::Parcel;
-use super::transport::SendError;
+use super::link::Outcome;
 
-/// How long the binary may take (B7).
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long a process that was killed may take to be gone before the reaper's sweep is left with it.
+const DEAD: Duration = Duration::from_secs(1);
 
-const SIGKILL: i32 = 9;
-
-/// How the binary is called.
-pub(super) struct Publish {
-    binary: PathBuf,
-    address: String,
-    reaper: Arc<Reaper>,
+/// Publishes one event within `limit`. At its end the process is killed with its children (B7).
+pub(super) async fn publish(
+    reaper: &Reaper,
+    binary: &Path,
+    address: &str,
+    parcel: &Parcel,
+    limit: Duration,
+) -> Outcome {
+    match run(reaper, binary, address, parcel, limit).await {
+        Ok(()) => Outcome::Acknowledged,
+        Err(error) => Outcome::Broken(format!("{} publish: {error}", binary.display())),
+    }
 }
 
-impl Publish {
-    pub(super) fn new(addresses: &Addresses, reaper: &Arc<Reaper>) -> Self {
-        Self { binary: addresses.binary.clone(), address: addresses.grpc.clone(), reaper: Arc::clone(reaper) }
-    }
+async fn run(
+    reaper: &Reaper,
+    binary: &Path,
+    address: &str,
+    parcel: &Parcel,
+    limit: Duration,
+) -> io::Result<()> {
+    let command = Command::new(binary)
+        .args(["--address", address, "publish", "--topic", parcel.topic])
+        .args(["--namespace", parcel.namespace.as_ref()])
+        .stdin(input(&parcel.any()?)?)
+        .new_session(true);
+    let mut running = Running(Some(reaper.spawn(command)?));
+    let Some(child) = running.0.as_mut() else { return Ok(()) };
+    let Ok(ended) = tokio::time::timeout(limit, child.wait()).await else {
+        let killed = child.kill_group(SIGKILL);
+        let dead = tokio::time::timeout(DEAD, child.wait()).await;
+        tracing::debug!(?killed, dead = dead.is_ok(), "a publish command was killed");
+        running.0 = None;
+        return Err(io::Error::new(io::ErrorKind::TimedOut, format!("killed after {limit:?}")));
+    };
+    running.0 = None;
+    let status = ended?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
 
-    pub(super) async fn publish(&self, parcel: &Parcel) -> Result<(), SendError> {
-        let unreachable =
-            |error: std::io::Error| SendError::Unreachable(format!("{}: {error}", self.binary.display()));
-        let refused = |error: protobuf::Error| SendError::Refused(error.to_string());
-        let request = ForwardRequest::parse_from_bytes(&parcel.request).map_err(refused)?;
-        let event =
-            request.envelope.into_option().unwrap_or_default().event.into_option().unwrap_or_default();
-        let event = event.write_to_bytes().map_err(refused)?;
-        let mut file = pipe::memory_file("gam-event").map_err(unreachable)?;
-        file.write_all(&event).and_then(|()| file.rewind()).map_err(unreachable)?;
-        let command = Command::new(&self.binary)
-            .args([
-                "--address",
-                &self.address,
-                "publish",
-                "--topic",
-                parcel.topic,
-                "--namespace",
-                &parcel.namespace,
-            ])
-            .keep_env("PATH")
-            .cwd("/")
-            .new_session(true)
-            .stdin(std::os::fd::OwnedFd::from(file));
-        let mut child = self.reaper.spawn(command).map_err(unreachable)?;
-        match tokio::time::timeout(LIMIT, child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(SendError::Unreachable(format!("{}: {status}", self.binary.display()))),
-            Ok(Err(error)) => Err(unreachable(error)),
-            Err(_) => {
-                let _ = child.kill_group(SIGKILL);
-                let _ = child.wait().await;
-                Err(SendError::Unreachable(format!("{} did not end in time", self.binary.display())))
-            }
+/// A file without a name that holds what the program reads: unlike a pipe it needs nobody who writes.
+fn input(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create("gam-event", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Kills the process if nobody waits for it any more.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            // It may just have ended; the sweep reaps it either way.
+            let _ = child.kill_group(SIGKILL);
         }
     }
 }

@@ -1,21 +1,23 @@
-//! Events over containerd's gRPC API.
+//! Handing an event over by gRPC.
 
-use std::time::Duration;
+use gam_protos::task::Empty;
+use protobuf::Message as _;
 
 use super::encode::Parcel;
-use super::transport::{SendError, meaning};
-use crate::containerd::{Channel, GrpcError};
+use super::link::Outcome;
+use crate::containerd::{Channel, Error};
 
-/// How long an answer is waited for while the connection is open.
-const ANSWER: Duration = Duration::from_secs(60);
+const FORWARD: &str = "/containerd.services.events.v1.Events/Forward";
 
-pub(super) async fn forward(channel: &Channel, parcel: &Parcel) -> Result<(), SendError> {
-    let call =
-        channel.call("/containerd.services.events.v1.Events/Forward", &parcel.namespace, &parcel.request);
-    match tokio::time::timeout(ANSWER, call).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(GrpcError::Status { code, text })) => Err(meaning(i32::try_from(code).unwrap_or(2), text)),
-        Ok(Err(error)) => Err(SendError::Unreachable(error.to_string())),
-        Err(_) => Err(SendError::Unreachable("no answer in time".to_owned())),
+/// Sends one event.
+pub(super) async fn forward(channel: &Channel, parcel: &Parcel) -> Outcome {
+    match channel.unary(FORWARD, Some(&parcel.namespace), parcel.request.clone()).await {
+        Ok(answer) => match Empty::parse_from_bytes(&answer) {
+            Ok(_) => Outcome::Acknowledged,
+            Err(error) => Outcome::Failed(error.to_string()),
+        },
+        Err(Error::Status { code, message, .. }) => Outcome::of_status(code, message),
+        Err(error @ Error::Malformed { .. }) => Outcome::Failed(error.to_string()),
+        Err(error) => Outcome::Broken(error.to_string()),
     }
 }

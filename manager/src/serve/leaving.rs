@@ -64,7 +64,8 @@ pub(super) async fn leave(manager: &Arc<Manager>, group: &Group, lock: &Lock) {
 pub(super) async fn stop(manager: &Arc<Manager>, group: &Group) {
     tracing::warn!(group = group.name, containers = manager.containers.members(), "stopping");
     manager.sockets.close(Duration::from_secs(1)).await;
-    manager.publisher.stop(EVENTS).await;
+    // containerd tells of these ends itself when it sees the connections close.
+    manager.publisher.stop_leaving_exits(EVENTS).await;
     if let Ok(Some(lock)) = Lock::try_take(group) {
         group.remove(&lock);
     }
