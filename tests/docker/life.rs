@@ -151,7 +151,8 @@ fn rm_removes(_: &Test) {
 }
 
 fn the_state_after_an_end(_: &Test) {
-    let container = shared().start_container(&[], "exit 11");
+    // docker takes the time of the start when Start is answered, which can be after the end of what ends at once.
+    let container = shared().start_container(&[], "sleep 0.5; exit 11");
     let state = container.until("exited");
     for (key, value) in [("Running", false), ("Paused", false), ("OOMKilled", false), ("Dead", false)] {
         assert_eq!(state[key], value, "{state}");

@@ -49,6 +49,8 @@ fn attach_reads_and_writes(_: &Test) {
     let container = shared().start_container(&["--interactive"], script);
     let mut attached = container.begin(&["attach", "@"]);
     attached.write("a\nend\n");
+    // docker closes the outputs too when an attached stdin ends, so it stays open.
+    poll::holds("the container ends", || attached.ended());
     let outcome = attached.finish();
     assert_eq!((outcome.status, &*outcome.stdout), (6, "got a\ngot end\n"), "{}", outcome.stderr);
     container.end();

@@ -50,9 +50,12 @@ fn exec_with_a_terminal(_: &Test) {
     container.end();
 }
 
-/// Types `stty size` until the answer is this.
-fn until_size(tty: &mut Tty, wanted: &str) {
-    poll::holds(wanted, || {
+/// Types `stty size` until the answer is this. The docker command line is told of the size each time: it does not listen
+/// for changes yet when the process has its first size already.
+fn until_size(tty: &mut Tty, rows: u16, columns: u16) {
+    let wanted = format!("{rows} {columns}");
+    poll::holds(&wanted, || {
+        tty.resize(rows, columns);
         tty.write("stty size\n");
         std::thread::sleep(std::time::Duration::from_millis(100));
         tty.text().lines().any(|line| line == wanted)
@@ -61,15 +64,13 @@ fn until_size(tty: &mut Tty, wanted: &str) {
 
 fn a_terminal_is_resized(_: &Test) {
     let mut tty = run("terminal-resized", &[], &["sh"]);
-    until_size(&mut tty, "33 101");
-    tty.resize(44, 122);
-    until_size(&mut tty, "44 122");
+    until_size(&mut tty, 33, 101);
+    until_size(&mut tty, 44, 122);
     let container = shared().container_named("terminal-resized");
     let command = container.about(&["exec", "--interactive", "--tty", "@", "sh"]);
     let mut exec = Tty::start(shared().command(&command), 25, 81);
-    until_size(&mut exec, "25 81");
-    exec.resize(26, 82);
-    until_size(&mut exec, "26 82");
+    until_size(&mut exec, 25, 81);
+    until_size(&mut exec, 26, 82);
     exec.write("exit 0\n");
     exec.finish();
     tty.write("exit 0\n");
