@@ -61,7 +61,8 @@ e2e-go:
 	GAM_E2E_SHIM=go tests/suite shim --test-threads 4
 
 # Debian's newer dockerd and its containerd, unpacked and not installed, with gam as the runtime.
-docker: docker-unpack
+docker: install docker-unpack
+	$(MAKE) --no-print-directory build
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite docker
 	target/debug/leftovers

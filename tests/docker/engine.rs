@@ -357,7 +357,14 @@ impl Container<'_> {
 
     fn check_gone(&self) {
         let (dir, cgroup) = (&self.engine.daemon.dir, self.cgroup());
-        let look = || leftovers::of_container(dir, NAMESPACE, &self.id, &cgroup);
+        // gam is given no root for runc where it is chosen by --runtime, and dockerd gives its own shim another.
+        let roots = [PathBuf::from("/run/containerd/runc"), dir.join("exec/runtime-runc")];
+        let look = || {
+            let mut left = leftovers::of_container(dir, NAMESPACE, &self.id, &cgroup);
+            let states = roots.iter().map(|root| root.join(NAMESPACE).join(&self.id));
+            left.extend(states.filter(|path| path.exists()).map(|path| path.display().to_string()));
+            left
+        };
         poll::within(LONG, || look().is_empty().then_some(()));
         assert_eq!(look(), Vec::<String>::new(), "left of {}", self.id);
         // A container that was started again has one life after the other.

@@ -7,6 +7,7 @@ use crate::engine::shared;
 gam_tests::tests![
     statuses_of_execs,
     streams_of_execs,
+    a_failed_exec_prints_one_error,
     an_exec_ends_with_its_container,
     a_detached_exec,
     an_exec_of_a_stopped_container_is_refused,
@@ -26,6 +27,15 @@ fn statuses_of_execs(_: &Test) {
         assert_eq!(outcome.status, 126, "{program}: {outcome:?}");
     }
     container.end();
+}
+
+/// What the runtime says of a failure is in the answer; the exec's own streams have nothing.
+fn a_failed_exec_prints_one_error(_: &Test) {
+    let container = shared().start_container(&[], "sleep 1000");
+    let outcome = container.docker(&["exec", "@", "/does/not/exist"]);
+    container.end();
+    let text = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(text.matches("unable to start container process").count(), 1, "{outcome:?}");
 }
 
 fn streams_of_execs(_: &Test) {

@@ -23,6 +23,7 @@ fn life(name: &str, round: u32) {
         }
         outcome.status == 0
     });
+    let container = engine.container_named(name);
     let cut = (round % 2 == 1).then(|| engine.begin(&["exec", name, "sleep", "1000"]));
     running.write("bye\n");
     let outcome = running.finish();
@@ -32,7 +33,7 @@ fn life(name: &str, round: u32) {
         let outcome = cut.finish();
         assert_ne!(outcome.status, 0, "round {round}: {outcome:?}");
     }
-    poll::holds("it is removed", || engine.docker(&["inspect", "--type", "container", name]).status != 0);
+    container.removed_itself();
 }
 
 fn a_hundred_runs_with_execs_beside_them(_: &Test) {

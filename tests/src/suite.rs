@@ -109,28 +109,29 @@ fn guarded(name: &'static str, run: fn(&Test), limit: Duration) -> Result<(), St
 /// On the Go shim a test in `go_fails` may fail: the failure is told, and not counted.
 pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
     let finish = || SHARED.get().map(|daemon| daemon.shutdown()).unwrap_or_default();
-    main_of(entries, go_fails, Duration::ZERO, finish)
+    let known = if Shim::from_env() == Shim::Go { go_fails } else { &[] };
+    main_of(entries, known, Duration::ZERO, finish)
 }
 
-/// [`main()`] for a suite that has daemons of its own: a test may take `least`, and `finish` ends the daemons and says what
-/// was left behind.
+/// [`main()`] for a suite that has daemons of its own: the tests in `known` may fail on the shim under test, each may take
+/// `least`, and `finish` ends the daemons and says what was left behind.
 pub fn main_of(
     entries: Vec<Entry>,
-    go_fails: &'static [&'static str],
+    known: &'static [&'static str],
     least: Duration,
     finish: impl FnOnce() -> Vec<String>,
 ) -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(6));
-    let go = Shim::from_env() == Shim::Go;
+    let shim = Shim::from_env();
     let trial = |(path, run): Entry| {
         let (_, short) = path.split_once("::").unwrap_or(("", path));
         let name = path.rsplit("::").next().unwrap_or(path);
         Trial::test(short, move || {
-            let forgiven = go && go_fails.contains(&name);
+            let forgiven = known.contains(&name);
             match guarded(name, run, limit().max(least)) {
-                Ok(()) if forgiven => println!("{name}: declared to fail on Go, and passes"),
-                Err(failure) if forgiven => println!("{name}: fails on Go, as declared: {failure}"),
+                Ok(()) if forgiven => println!("{name}: declared to fail on {shim:?}, and passes"),
+                Err(failure) if forgiven => println!("{name}: fails on {shim:?}, as declared: {failure}"),
                 Err(failure) => return Err(Failed::from(failure)),
                 Ok(()) => {}
             }
@@ -142,7 +143,7 @@ pub fn main_of(
     if !left.is_empty() {
         eprintln!("the suite left behind:\n  {}", left.join("\n  "));
         // Go leaves things where its tests fail as declared.
-        if !conclusion.has_failed() && !go {
+        if !conclusion.has_failed() && shim != Shim::Go {
             std::process::exit(102);
         }
     }
