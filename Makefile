@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 30
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -60,6 +60,21 @@ e2e-go:
 	GAM_E2E_SHIM=go tests/suite e2e
 	GAM_E2E_SHIM=go tests/suite shim --test-threads 4
 
+# Debian's newer dockerd and its containerd, unpacked and not installed, with gam as the runtime.
+docker: install docker-unpack
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite docker
+	target/debug/leftovers
+
+# The same with dockerd's default runtime.
+docker-go: docker-unpack
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_CONTAINERD=1.7 GAM_E2E_SHIM=go tests/suite docker
+
+docker-unpack:
+	tests/unpack trixie containerd docker.io docker-cli tini
+
 install:
 	tests/install
 
@@ -69,6 +84,7 @@ fmt:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker -- -D warnings
 
 clean:
 	cargo clean

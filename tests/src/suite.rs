@@ -84,7 +84,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
 }
 
-fn guarded(name: &'static str, run: fn(&Test)) -> Result<(), String> {
+fn guarded(name: &'static str, run: fn(&Test), limit: Duration) -> Result<(), String> {
     let (sender, receiver) = channel();
     thread::Builder::new()
         .name(name.to_owned())
@@ -94,11 +94,11 @@ fn guarded(name: &'static str, run: fn(&Test)) -> Result<(), String> {
             let _ = sender.send(outcome.map_err(|panic| message(&*panic)));
         })
         .map_err(|error| format!("no thread for the test: {error}"))?;
-    match receiver.recv_timeout(limit()) {
+    match receiver.recv_timeout(limit) {
         Ok(outcome) => outcome,
         Err(RecvTimeoutError::Timeout) => {
             let log = SHARED.get().map(|daemon| daemon.log_tail(30)).unwrap_or_default();
-            Err(format!("not done after {:?}; the shared containerd's log ends:\n{log}", limit()))
+            Err(format!("not done after {limit:?}; the shared containerd's log ends:\n{log}"))
         }
         Err(RecvTimeoutError::Disconnected) => Err("the test's thread is gone".into()),
     }
@@ -108,17 +108,30 @@ fn guarded(name: &'static str, run: fn(&Test)) -> Result<(), String> {
 ///
 /// On the Go shim a test in `go_fails` may fail: the failure is told, and not counted.
 pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
+    let finish = || SHARED.get().map(|daemon| daemon.shutdown()).unwrap_or_default();
+    let known = if Shim::from_env() == Shim::Go { go_fails } else { &[] };
+    main_of(entries, known, Duration::ZERO, finish)
+}
+
+/// [`main()`] for a suite that has daemons of its own: the tests in `known` may fail on the shim under test, each may take
+/// `least`, and `finish` ends the daemons and says what was left behind.
+pub fn main_of(
+    entries: Vec<Entry>,
+    known: &'static [&'static str],
+    least: Duration,
+    finish: impl FnOnce() -> Vec<String>,
+) -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(6));
-    let go = Shim::from_env() == Shim::Go;
+    let shim = Shim::from_env();
     let trial = |(path, run): Entry| {
         let (_, short) = path.split_once("::").unwrap_or(("", path));
         let name = path.rsplit("::").next().unwrap_or(path);
         Trial::test(short, move || {
-            let forgiven = go && go_fails.contains(&name);
-            match guarded(name, run) {
-                Ok(()) if forgiven => println!("{name}: declared to fail on Go, and passes"),
-                Err(failure) if forgiven => println!("{name}: fails on Go, as declared: {failure}"),
+            let forgiven = known.contains(&name);
+            match guarded(name, run, limit().max(least)) {
+                Ok(()) if forgiven => println!("{name}: declared to fail on {shim:?}, and passes"),
+                Err(failure) if forgiven => println!("{name}: fails on {shim:?}, as declared: {failure}"),
                 Err(failure) => return Err(Failed::from(failure)),
                 Ok(()) => {}
             }
@@ -126,11 +139,11 @@ pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
         })
     };
     let conclusion = libtest_mimic::run(&arguments, entries.into_iter().map(trial).collect());
-    let left = SHARED.get().map(|daemon| daemon.shutdown()).unwrap_or_default();
+    let left = finish();
     if !left.is_empty() {
         eprintln!("the suite left behind:\n  {}", left.join("\n  "));
         // Go leaves things where its tests fail as declared.
-        if !conclusion.has_failed() && !go {
+        if !conclusion.has_failed() && shim != Shim::Go {
             std::process::exit(102);
         }
     }

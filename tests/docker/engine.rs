@@ -1,0 +1,395 @@
+//! A private dockerd on a private containerd, and the docker command line for it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use gam_tests::daemon::{Daemon, Settings};
+use gam_tests::events::{Event, Kind, assert_order};
+use gam_tests::leftovers::{self, CGROUP};
+use gam_tests::poll::{self, LONG};
+use gam_tests::target::{Containerd, Shim};
+use gam_tests::{cgroup, image};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// dockerd's containerd namespace.
+pub(crate) const NAMESPACE: &str = "moby";
+/// The image that [`image::archive`] holds, as docker calls it.
+pub(crate) const IMAGE: &str = "gam-e2e";
+/// The limit for one run of the docker command line.
+const COMMAND: Duration = Duration::from_secs(120);
+
+static SHARED: OnceLock<Engine> = OnceLock::new();
+
+/// A running dockerd.
+pub(crate) struct Engine {
+    /// The containerd below it.
+    pub(crate) daemon: Arc<Daemon>,
+    child: Mutex<Option<Child>>,
+}
+
+/// The one that all cases share.
+pub(crate) fn shared() -> &'static Engine {
+    SHARED.get_or_init(Engine::start)
+}
+
+/// Ends the shared one; what was left behind.
+pub(crate) fn finish() -> Vec<String> {
+    SHARED.get().map(Engine::finish).unwrap_or_default()
+}
+
+/// How a command line ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Its exit status, or 1000 and the number of the signal that ended it.
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A command line at work.
+pub(crate) struct Running {
+    what: String,
+    child: Child,
+    readers: Vec<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    /// Writes to its stdin.
+    pub(crate) fn write(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is open");
+        stdin.write_all(text.as_bytes()).unwrap_or_else(|error| panic!("writing to {}: {error}", self.what));
+    }
+
+    /// Closes its stdin.
+    pub(crate) fn close(&mut self) {
+        self.child.stdin = None;
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("waiting").is_some()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn finish(mut self) -> Outcome {
+        self.close();
+        let ended = poll::within(COMMAND, || self.child.try_wait().expect("waiting"));
+        let Some(status) = ended else {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            panic!("{} is not done after {COMMAND:?}", self.what);
+        };
+        let mut texts = self.readers.drain(..).map(|reader| {
+            let bytes = reader.join().expect("the reader");
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let (stdout, stderr) = (texts.next().unwrap_or_default(), texts.next().unwrap_or_default());
+        drop(texts);
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
+        Outcome { status: status.code().unwrap_or(1000 + signal), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that a failed case left does not outlive it.
+        if !self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn reader(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+/// A program of the unpacked packages.
+fn program(path: &str) -> PathBuf {
+    let bin = Containerd::V1_7.directory();
+    let file = bin.parent().expect("usr").join(path);
+    assert!(file.exists(), "{} is missing: run make docker-unpack", file.display());
+    file
+}
+
+impl Engine {
+    fn start() -> Self {
+        let daemon = Daemon::start(Settings { containerd: Containerd::V1_7, ..Settings::new() });
+        let dir = daemon.dir.clone();
+        for name in ["home", "image"] {
+            fs::create_dir(dir.join(name)).expect("a directory of dockerd");
+        }
+        fs::write(dir.join("options.toml"), format!("Root = \"{}\"\n", dir.join("runc").display()))
+            .expect("the runtime's options");
+        fs::write(dir.join("daemon.json"), runtimes(&dir.display().to_string()).to_string())
+            .expect("dockerd's configuration");
+        let log = File::create(dir.join("docker.log")).expect("dockerd's log");
+        let path = |name: &str| dir.join(name).display().to_string();
+        let child = Command::new(program("sbin/dockerd"))
+            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"])
+            .args(["--config-file", &path("daemon.json"), "--containerd", &path("c.sock")])
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("d.pid")])
+            .args(["--host", &format!("unix://{}", path("d.sock"))])
+            .args(["--cgroup-parent", &format!("{CGROUP}/{}", daemon.name())])
+            .env_clear()
+            .envs(daemon.environment())
+            .env("HOME", dir.join("home"))
+            .current_dir(&dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log file twice"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("starting dockerd");
+        let engine = Self { daemon, child: Mutex::new(Some(child)) };
+        let up = poll::within(LONG, || (engine.docker(&["version"]).status == 0).then_some(()));
+        if up.is_none() {
+            let log = fs::read_to_string(dir.join("docker.log")).unwrap_or_default();
+            let _ = engine.finish();
+            panic!("dockerd does not answer; its log:\n{log}");
+        }
+        let archive = image::archive(&dir.join("rootfs"), &dir.join("image"));
+        engine.ok(&["load", "--input", &archive.display().to_string()]);
+        engine
+    }
+
+    /// Begins a run of the docker command line.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("running docker");
+        let readers =
+            vec![reader(child.stdout.take().expect("stdout")), reader(child.stderr.take().expect("stderr"))];
+        Running { what: format!("docker {}", arguments.join(" ")), child, readers }
+    }
+
+    /// The docker command line.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("bin/docker"));
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(self.daemon.environment())
+            .env("HOME", self.daemon.dir.join("home"))
+            .env("DOCKER_HOST", format!("unix://{}", self.daemon.dir.join("d.sock").display()));
+        command
+    }
+
+    /// Runs the docker command line.
+    pub(crate) fn docker(&self, arguments: &[&str]) -> Outcome {
+        self.begin(arguments).finish()
+    }
+
+    /// Runs the docker command line, which has to succeed; its stdout without the white space around it.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let outcome = self.docker(arguments);
+        assert_eq!(outcome.status, 0, "docker {}: {outcome:?}", arguments.join(" "));
+        outcome.stdout.trim().to_owned()
+    }
+
+    /// The arguments of `docker VERB` for a container of the runtime under test.
+    pub(crate) fn arguments<'a>(verb: &[&'a str], options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
+        let mut all = verb.to_vec();
+        all.extend(["--network", "none"]);
+        if Shim::from_env() == Shim::Gam {
+            all.extend(["--runtime", Shim::Gam.runtime()]);
+        }
+        all.extend(options);
+        all.push(IMAGE);
+        all.extend(command);
+        all
+    }
+
+    /// `docker run --rm` of a script, in the foreground.
+    pub(crate) fn run(&self, options: &[&str], script: &str) -> Outcome {
+        self.docker(&Self::arguments(&["run", "--rm"], options, &["sh", "-c", script]))
+    }
+
+    /// `docker run --detach` of a script.
+    pub(crate) fn start_container(&self, options: &[&str], script: &str) -> Container<'_> {
+        let id = self.ok(&Self::arguments(&["run", "--detach"], options, &["sh", "-c", script]));
+        Container { engine: self, id, gone: false }
+    }
+
+    /// The container that a command of its own made and named `name`, once it is there.
+    pub(crate) fn container_named(&self, name: &str) -> Container<'_> {
+        let id = poll::until("the container is there", || {
+            let outcome = self.docker(&["inspect", "--type", "container", "--format", "{{.Id}}", name]);
+            (outcome.status == 0).then(|| outcome.stdout.trim().to_owned())
+        });
+        Container { engine: self, id, gone: false }
+    }
+
+    fn finish(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let containers = self.docker(&["ps", "--all", "--quiet"]).stdout;
+            left.extend(containers.lines().map(|id| format!("the container {id} of docker")));
+            if !containers.is_empty() {
+                let mut remove = vec!["rm", "--force"];
+                remove.extend(containers.lines());
+                let _ = self.docker(&remove);
+            }
+            let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+            let _ = kill(pid, Signal::SIGTERM);
+            if poll::within(LONG, || child.try_wait().expect("waiting for dockerd")).is_none() {
+                left.push("dockerd does not end on SIGTERM".into());
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        let points = leftovers::mounts(&self.daemon.dir);
+        left.extend(points.into_iter().map(|point| format!("the mount {point}")));
+        left.extend(self.daemon.shutdown());
+        left
+    }
+}
+
+/// dockerd's configuration: a runtime `named`, with a root for runc of its own.
+fn runtimes(dir: &str) -> Value {
+    let options = match Shim::from_env() {
+        Shim::Gam => json!({ "TypeUrl": "gam", "ConfigPath": format!("{dir}/options.toml") }),
+        Shim::Go => json!({ "Root": format!("{dir}/runc") }),
+    };
+    json!({ "runtimes": { "named": { "runtimeType": Shim::from_env().runtime(), "options": options } } })
+}
+
+/// A container of docker, removed when it is dropped.
+pub(crate) struct Container<'e> {
+    engine: &'e Engine,
+    /// docker's and containerd's id of it.
+    pub(crate) id: String,
+    gone: bool,
+}
+
+impl Container<'_> {
+    /// Runs the docker command line about it: its id takes the place of `@`.
+    pub(crate) fn docker(&self, arguments: &[&str]) -> Outcome {
+        self.begin(arguments).finish()
+    }
+
+    /// [`Self::docker`], which has to succeed.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
+        let outcome = self.docker(arguments);
+        assert_eq!(outcome.status, 0, "docker {}: {outcome:?}", arguments.join(" "));
+        outcome.stdout.trim().to_owned()
+    }
+
+    /// [`Self::docker`], begun.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
+        self.engine.begin(&self.about(arguments))
+    }
+
+    /// The arguments with the id in the place of `@`.
+    pub(crate) fn about<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        arguments.iter().map(|one| if *one == "@" { &*self.id } else { one }).collect()
+    }
+
+    /// `docker exec` of a script.
+    pub(crate) fn exec(&self, options: &[&str], script: &str) -> Outcome {
+        let mut all = vec!["exec"];
+        all.extend(options);
+        all.extend(["@", "sh", "-c", script]);
+        self.docker(&all)
+    }
+
+    /// What `docker inspect` says.
+    pub(crate) fn inspect(&self) -> Value {
+        let mut all: Value =
+            serde_json::from_str(&self.ok(&["inspect", "--type", "container", "@"])).expect("JSON");
+        all[0].take()
+    }
+
+    /// What `docker inspect` says of its state.
+    pub(crate) fn state(&self) -> Value {
+        self.inspect()["State"].take()
+    }
+
+    /// Waits until docker calls its state `status`; it.
+    pub(crate) fn until(&self, status: &str) -> Value {
+        poll::until(status, || Some(self.state()).filter(|state| state["Status"] == status))
+    }
+
+    /// The pid of its init.
+    pub(crate) fn pid(&self) -> u32 {
+        self.state()["Pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+    }
+
+    /// Its cgroup's path.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("{CGROUP}/{}/{}", self.engine.daemon.name(), self.id)
+    }
+
+    /// A file of its cgroup.
+    pub(crate) fn cgroup_file(&self, file: &str) -> String {
+        cgroup::read(&self.cgroup(), file).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Removes it; nothing of it is left, and every start had its exit, in order.
+    pub(crate) fn end(mut self) {
+        self.ok(&["rm", "--force", "@"]);
+        self.gone = true;
+        self.check_gone();
+    }
+
+    /// One that removed itself: nothing of it is left, and every start had its exit, in order.
+    pub(crate) fn removed_itself(mut self) {
+        poll::holds("it removes itself", || self.docker(&["inspect", "@"]).status != 0);
+        self.gone = true;
+        self.check_gone();
+    }
+
+    fn check_gone(&self) {
+        let (dir, cgroup) = (&self.engine.daemon.dir, self.cgroup());
+        // gam is given no root for runc where it is chosen by --runtime, and dockerd gives its own shim another.
+        let roots = [PathBuf::from("/run/containerd/runc"), dir.join("exec/runtime-runc")];
+        let look = || {
+            let mut left = leftovers::of_container(dir, NAMESPACE, &self.id, &cgroup);
+            let states = roots.iter().map(|root| root.join(NAMESPACE).join(&self.id));
+            left.extend(states.filter(|path| path.exists()).map(|path| path.display().to_string()));
+            left
+        };
+        poll::within(LONG, || look().is_empty().then_some(()));
+        assert_eq!(look(), Vec::<String>::new(), "left of {}", self.id);
+        // A container that was started again has one life after the other.
+        let events = self.engine.daemon.events.wait(NAMESPACE, &self.id, "complete", |events| {
+            let count =
+                |kind| events.iter().filter(|event| event.kind == kind && event.exec.is_empty()).count();
+            count(Kind::Create) > 0 && count(Kind::Create) == count(Kind::Delete)
+        });
+        let mut life: Vec<Event> = Vec::new();
+        for event in events {
+            let last = event.kind == Kind::Delete && event.exec.is_empty();
+            life.push(event);
+            if last {
+                assert_order(&life);
+                life.clear();
+            }
+        }
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if !self.gone {
+            let mut command = self.engine.command(&["rm", "--force", &self.id]);
+            let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
