@@ -17,12 +17,6 @@ mod tty;
 
 use std::time::Duration;
 
-use gam_tests::target::Shim;
-
-/// What gam is known to fail: the runtime's own complaint is printed to the container's stderr when a create or an exec
-/// fails, and docker shows it twice and keeps it as the container's log.
-const GAM_FAILS: &[&str] = &["a_failed_create_has_no_logs", "a_failed_exec_prints_one_error"];
-
 fn main() {
     let modules = [
         choice::tests(),
@@ -36,7 +30,7 @@ fn main() {
     // Every case is several runs of a command line on a machine that does six of them at once.
     gam_tests::suite::main_of(
         modules.into_iter().flatten().collect(),
-        if Shim::from_env() == Shim::Gam { GAM_FAILS } else { &[] },
+        &[],
         Duration::from_secs(300),
         engine::finish,
     )

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{Gid, Uid};
 use tokio::io::Interest;
@@ -25,6 +26,9 @@ use crate::console;
 use crate::sys::pipe;
 use crate::sys::polled::Polled;
 use crate::telemetry::Stream;
+
+/// How long what is printed is held back until it is known whether there is a process.
+const COMPLAINTS: Duration = Duration::from_secs(1);
 
 /// Everything that a process's streams need, open. If it is dropped, everything is closed, loggers are killed, and the
 /// console socket is removed.
@@ -164,8 +168,9 @@ impl Prepared {
         self.terminal.as_ref().map(|(socket, _)| socket.path())
     }
 
-    /// Does `work`, which makes the process, and serves the streams meanwhile and from then on: a hook or a quick
-    /// process may print more than a pipe holds before `work` ends.
+    /// Does `work`, which makes the process, and serves the streams from then on, or from a moment later if it takes longer:
+    /// a hook or a quick process may print more than a pipe holds before `work` ends. What is printed by work that soon
+    /// fails is the runtime's own complaint, which its error tells: it is no output of the container's.
     ///
     /// # Errors
     /// What `work` answers, after a short wait for the last output; or [`StdioError::NoTerminal`] if there is to be a
@@ -180,16 +185,25 @@ impl Prepared {
         if let Some(logger) = logger {
             tokio::spawn(logger.tend(streams.phases(), streams.token(), Arc::clone(&report)));
         }
-        for (source, output) in pipes {
-            tokio::spawn(output.run(Source::Pipe(source), streams.phases(), streams.token()));
-        }
         let done = match terminal {
             None => {
+                let mut work = pin!(work);
+                let early = timeout(COMPLAINTS, &mut work).await;
+                if let Ok(Err(error)) = early {
+                    streams.close();
+                    return Err(RunError::Work(error));
+                }
+                for (source, output) in pipes {
+                    tokio::spawn(output.run(Source::Pipe(source), streams.phases(), streams.token()));
+                }
                 if let (Some(inlet), Some(end)) = (stdin, stdin_end) {
                     let target = Target::Pipe(end);
                     tokio::spawn(input::run(inlet, target, closer, streams.phases(), report));
                 }
-                work.await.map_err(RunError::Work)
+                match early {
+                    Ok(done) => done.map_err(RunError::Work),
+                    Err(_) => work.await.map_err(RunError::Work),
+                }
             }
             Some((socket, output)) => {
                 let mut work = pin!(work);
