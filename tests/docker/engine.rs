@@ -10,14 +10,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use gam_tests::daemon::{Daemon, Settings};
-use gam_tests::events::{Event, Kind, assert_order};
+use gam_tests::image;
 use gam_tests::leftovers::{self, CGROUP};
 use gam_tests::poll::{self, LONG};
 use gam_tests::target::{Containerd, Shim};
-use gam_tests::{cgroup, image};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+
+use crate::container::Container;
 
 /// dockerd's containerd namespace.
 pub(crate) const NAMESPACE: &str = "moby";
@@ -125,7 +126,8 @@ fn program(path: &str) -> PathBuf {
 }
 
 impl Engine {
-    fn start() -> Self {
+    /// Starts one; its containers outlive it.
+    pub(crate) fn start() -> Self {
         let daemon = Daemon::start(Settings { containerd: Containerd::V1_7, ..Settings::new() });
         let dir = daemon.dir.clone();
         for name in ["home", "image"] {
@@ -135,7 +137,18 @@ impl Engine {
             .expect("the runtime's options");
         fs::write(dir.join("daemon.json"), runtimes(&dir.display().to_string()).to_string())
             .expect("dockerd's configuration");
-        let log = File::create(dir.join("docker.log")).expect("dockerd's log");
+        let engine = Self { daemon, child: Mutex::new(None) };
+        engine.launch();
+        let archive = image::archive(&dir.join("rootfs"), &dir.join("image"));
+        engine.ok(&["load", "--input", &archive.display().to_string()]);
+        engine
+    }
+
+    /// Starts dockerd, again after it was ended, and waits until it answers.
+    pub(crate) fn launch(&self) {
+        let (daemon, dir) = (&self.daemon, &self.daemon.dir);
+        let log =
+            File::options().create(true).append(true).open(dir.join("docker.log")).expect("dockerd's log");
         let path = |name: &str| dir.join(name).display().to_string();
         let child = Command::new(program("sbin/dockerd"))
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--userland-proxy=false"])
@@ -146,23 +159,28 @@ impl Engine {
             .env_clear()
             .envs(daemon.environment())
             .env("HOME", dir.join("home"))
-            .current_dir(&dir)
+            .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log file twice"))
             .stderr(log)
             .process_group(0)
             .spawn()
             .expect("starting dockerd");
-        let engine = Self { daemon, child: Mutex::new(Some(child)) };
-        let up = poll::within(LONG, || (engine.docker(&["version"]).status == 0).then_some(()));
+        *self.child.lock().unwrap() = Some(child);
+        let up = poll::within(LONG, || (self.docker(&["version"]).status == 0).then_some(()));
         if up.is_none() {
             let log = fs::read_to_string(dir.join("docker.log")).unwrap_or_default();
-            let _ = engine.finish();
+            let _ = self.finish();
             panic!("dockerd does not answer; its log:\n{log}");
         }
-        let archive = image::archive(&dir.join("rootfs"), &dir.join("image"));
-        engine.ok(&["load", "--input", &archive.display().to_string()]);
-        engine
+    }
+
+    /// Kills dockerd; its containers stay.
+    pub(crate) fn kill_9(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// Begins a run of the docker command line.
@@ -224,7 +242,7 @@ impl Engine {
     /// `docker run --detach` of a script.
     pub(crate) fn start_container(&self, options: &[&str], script: &str) -> Container<'_> {
         let id = self.ok(&Self::arguments(&["run", "--detach"], options, &["sh", "-c", script]));
-        Container { engine: self, id, gone: false }
+        Container::new(self, id)
     }
 
     /// The container that a command of its own made and named `name`, once it is there.
@@ -233,10 +251,11 @@ impl Engine {
             let outcome = self.docker(&["inspect", "--type", "container", "--format", "{{.Id}}", name]);
             (outcome.status == 0).then(|| outcome.stdout.trim().to_owned())
         });
-        Container { engine: self, id, gone: false }
+        Container::new(self, id)
     }
 
-    fn finish(&self) -> Vec<String> {
+    /// Ends everything; what was left behind.
+    pub(crate) fn finish(&self) -> Vec<String> {
         let mut left = Vec::new();
         if let Some(mut child) = self.child.lock().unwrap().take() {
             let containers = self.docker(&["ps", "--all", "--quiet"]).stdout;
@@ -254,142 +273,20 @@ impl Engine {
                 let _ = child.wait();
             }
         }
-        let points = leftovers::mounts(&self.daemon.dir);
-        left.extend(points.into_iter().map(|point| format!("the mount {point}")));
+        // dockerd's own, which one that was killed leaves.
+        let data = self.daemon.dir.join("data").display().to_string();
+        let points = leftovers::mounts(&self.daemon.dir).into_iter().filter(|point| *point != data);
+        left.extend(points.map(|point| format!("the mount {point}")));
         left.extend(self.daemon.shutdown());
         left
     }
 }
 
-/// dockerd's configuration: a runtime `named`, with a root for runc of its own.
+/// dockerd's configuration: containers outlive it, and there is a runtime `named`, with a root for runc of its own.
 fn runtimes(dir: &str) -> Value {
     let options = match Shim::from_env() {
         Shim::Gam => json!({ "TypeUrl": "gam", "ConfigPath": format!("{dir}/options.toml") }),
         Shim::Go => json!({ "Root": format!("{dir}/runc") }),
     };
-    json!({ "runtimes": { "named": { "runtimeType": Shim::from_env().runtime(), "options": options } } })
-}
-
-/// A container of docker, removed when it is dropped.
-pub(crate) struct Container<'e> {
-    engine: &'e Engine,
-    /// docker's and containerd's id of it.
-    pub(crate) id: String,
-    gone: bool,
-}
-
-impl Container<'_> {
-    /// Runs the docker command line about it: its id takes the place of `@`.
-    pub(crate) fn docker(&self, arguments: &[&str]) -> Outcome {
-        self.begin(arguments).finish()
-    }
-
-    /// [`Self::docker`], which has to succeed.
-    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
-        let outcome = self.docker(arguments);
-        assert_eq!(outcome.status, 0, "docker {}: {outcome:?}", arguments.join(" "));
-        outcome.stdout.trim().to_owned()
-    }
-
-    /// [`Self::docker`], begun.
-    pub(crate) fn begin(&self, arguments: &[&str]) -> Running {
-        self.engine.begin(&self.about(arguments))
-    }
-
-    /// The arguments with the id in the place of `@`.
-    pub(crate) fn about<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
-        arguments.iter().map(|one| if *one == "@" { &*self.id } else { one }).collect()
-    }
-
-    /// `docker exec` of a script.
-    pub(crate) fn exec(&self, options: &[&str], script: &str) -> Outcome {
-        let mut all = vec!["exec"];
-        all.extend(options);
-        all.extend(["@", "sh", "-c", script]);
-        self.docker(&all)
-    }
-
-    /// What `docker inspect` says.
-    pub(crate) fn inspect(&self) -> Value {
-        let mut all: Value =
-            serde_json::from_str(&self.ok(&["inspect", "--type", "container", "@"])).expect("JSON");
-        all[0].take()
-    }
-
-    /// What `docker inspect` says of its state.
-    pub(crate) fn state(&self) -> Value {
-        self.inspect()["State"].take()
-    }
-
-    /// Waits until docker calls its state `status`; it.
-    pub(crate) fn until(&self, status: &str) -> Value {
-        poll::until(status, || Some(self.state()).filter(|state| state["Status"] == status))
-    }
-
-    /// The pid of its init.
-    pub(crate) fn pid(&self) -> u32 {
-        self.state()["Pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
-    }
-
-    /// Its cgroup's path.
-    pub(crate) fn cgroup(&self) -> String {
-        format!("{CGROUP}/{}/{}", self.engine.daemon.name(), self.id)
-    }
-
-    /// A file of its cgroup.
-    pub(crate) fn cgroup_file(&self, file: &str) -> String {
-        cgroup::read(&self.cgroup(), file).unwrap_or_default().trim().to_owned()
-    }
-
-    /// Removes it; nothing of it is left, and every start had its exit, in order.
-    pub(crate) fn end(mut self) {
-        self.ok(&["rm", "--force", "@"]);
-        self.gone = true;
-        self.check_gone();
-    }
-
-    /// One that removed itself: nothing of it is left, and every start had its exit, in order.
-    pub(crate) fn removed_itself(mut self) {
-        poll::holds("it removes itself", || self.docker(&["inspect", "@"]).status != 0);
-        self.gone = true;
-        self.check_gone();
-    }
-
-    fn check_gone(&self) {
-        let (dir, cgroup) = (&self.engine.daemon.dir, self.cgroup());
-        // gam is given no root for runc where it is chosen by --runtime, and dockerd gives its own shim another.
-        let roots = [PathBuf::from("/run/containerd/runc"), dir.join("exec/runtime-runc")];
-        let look = || {
-            let mut left = leftovers::of_container(dir, NAMESPACE, &self.id, &cgroup);
-            let states = roots.iter().map(|root| root.join(NAMESPACE).join(&self.id));
-            left.extend(states.filter(|path| path.exists()).map(|path| path.display().to_string()));
-            left
-        };
-        poll::within(LONG, || look().is_empty().then_some(()));
-        assert_eq!(look(), Vec::<String>::new(), "left of {}", self.id);
-        // A container that was started again has one life after the other.
-        let events = self.engine.daemon.events.wait(NAMESPACE, &self.id, "complete", |events| {
-            let count =
-                |kind| events.iter().filter(|event| event.kind == kind && event.exec.is_empty()).count();
-            count(Kind::Create) > 0 && count(Kind::Create) == count(Kind::Delete)
-        });
-        let mut life: Vec<Event> = Vec::new();
-        for event in events {
-            let last = event.kind == Kind::Delete && event.exec.is_empty();
-            life.push(event);
-            if last {
-                assert_order(&life);
-                life.clear();
-            }
-        }
-    }
-}
-
-impl Drop for Container<'_> {
-    fn drop(&mut self) {
-        if !self.gone {
-            let mut command = self.engine.command(&["rm", "--force", &self.id]);
-            let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
-    }
+    json!({ "live-restore": true, "runtimes": { "named": { "runtimeType": Shim::from_env().runtime(), "options": options } } })
 }

@@ -6,12 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod choice;
+mod container;
 mod engine;
 mod exec;
 mod exits;
 mod life;
 mod looks;
 mod repeated;
+mod restart;
 mod terminal;
 mod tty;
 
@@ -25,6 +27,7 @@ fn main() {
         terminal::tests(),
         life::tests(),
         looks::tests(),
+        restart::tests(),
         repeated::tests(),
     ];
     // Every case is several runs of a command line on a machine that does six of them at once.
