@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
 use gam_task::exit::Exit;
@@ -19,6 +20,9 @@ use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
 use crate::server::ConnectionId;
+
+/// How long a container that is to be destroyed may be in a state in which it cannot be.
+const TRANSITION: Duration = Duration::from_secs(60);
 
 /// A manager at work.
 pub struct Manager {
@@ -92,8 +96,21 @@ impl Manager {
                 Ok(None)
             }
             Some(Slot::Live(container)) => {
-                self.end(&container).await?;
-                self.delete(&container, 0).await.map(Some)
+                let since = Instant::now();
+                loop {
+                    let ended = self.end(&container).await;
+                    let deleted = match ended {
+                        Ok(()) => self.delete(&container, 0).await,
+                        Err(error) => Err(error),
+                    };
+                    match deleted {
+                        // It is being started, say, and will soon be something that can be ended.
+                        Err(ContainerError::Refused(_)) if since.elapsed() < TRANSITION => {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        other => return other.map(Some),
+                    }
+                }
             }
         }
     }

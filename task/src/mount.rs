@@ -86,11 +86,12 @@ pub fn unmount_all(target: &Path) -> Result<(), MountError> {
 /// # Errors
 /// Those of [`unmount_all`].
 pub fn unmount_all_with(kernel: &dyn Kernel, target: &Path) -> Result<(), MountError> {
-    // The table has real paths.
-    let real = match target.canonicalize() {
-        Ok(real) => real,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(_) => target.to_path_buf(),
+    // The table has real paths. Were the target itself a link, what is mounted where it leads is not ours to unmount.
+    let parent = target.parent().unwrap_or(target);
+    let real = match (parent.canonicalize(), target.file_name()) {
+        (Ok(real), Some(name)) => real.join(name),
+        (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        _ => target.to_path_buf(),
     };
     let mounted = kernel.mounted().map_err(MountError::Table)?;
     let below: Vec<&PathBuf> = mounted.iter().filter(|place| place.starts_with(&real)).collect();

@@ -113,8 +113,9 @@ impl Runtime {
         stdio: Stdio,
         console: Option<&Path>,
     ) -> Result<i32, RuntimeError> {
-        let pid_file = Scratch(self.bundle.join(format!("{exec_id}.pid")));
-        let spec = Scratch(self.bundle.join(format!("{exec_id}.process.json")));
+        // No name of an exec makes these another file of the bundle: there is an `init.pid`.
+        let pid_file = Scratch(self.bundle.join(format!(".exec-{exec_id}.pid")));
+        let spec = Scratch(self.bundle.join(format!(".exec-{exec_id}.process.json")));
         write_private(&spec.0, process)?;
         let args = args::exec(&self.settings, &self.id, &spec.0, &pid_file.0, console);
         self.run("exec", args, streams(stdio, console), SLOW).await?;

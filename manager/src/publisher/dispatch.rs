@@ -32,7 +32,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(transport) => {
                 shared.set_way(transport.name().to_owned());
                 let (taken, broken) = drive(&shared, &transport).await;
-                if taken {
+                let troubled = matches!(broken, SendError::Troubled(_));
+                if taken && !troubled {
                     pause = PAUSE[0];
                 }
                 match broken {
@@ -42,7 +43,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
                 tracing::debug!(way = transport.name(), %broken, "events are sent another way");
                 shared.set_way(format!("not connected: {broken}"));
-                if taken {
+                // A difficulty that may pass is given the time to.
+                if taken && !troubled {
                     continue;
                 }
             }
@@ -121,13 +123,14 @@ fn settle(
             lanes.done(&key);
             shared.observer.dropped("refused", 1);
         }
-        Err(SendError::Troubled(text)) if parcel.attempts >= ATTEMPTS => {
+        Err(SendError::Troubled(text)) if parcel.troubles >= ATTEMPTS => {
             tracing::warn!(container = %key, topic = parcel.topic, text, "an event is given up");
             lanes.done(&key);
             shared.observer.dropped("failed", 1);
         }
         Err(error) => {
-            lanes.again(&key);
+            // Only what containerd answers counts: one that cannot be reached is waited for (F3).
+            lanes.again(&key, matches!(error, SendError::Troubled(_)));
             shared.observer.retried();
             broken.get_or_insert(error);
         }

@@ -25,7 +25,8 @@ pub(super) struct Parcel {
     pub(super) request: Arc<[u8]>,
     /// When the process ended whose exit it tells.
     pub(super) exit: Option<SystemTime>,
-    pub(super) attempts: u32,
+    /// How often containerd had trouble with it.
+    pub(super) troubles: u32,
 }
 
 /// Encodes an event; none only if it is larger than a message can be.
@@ -44,7 +45,7 @@ pub(super) fn parcel(event: Event) -> Option<Parcel> {
     let mut request = ForwardRequest::new();
     request.envelope = Some(envelope).into();
     let request = request.write_to_bytes().ok()?.into();
-    Some(Parcel { topic, namespace: event.container.namespace, request, exit, attempts: 0 })
+    Some(Parcel { topic, namespace: event.container.namespace, request, exit, troubles: 0 })
 }
 
 fn message(container_id: String, what: What) -> (&'static str, protobuf::Result<Any>) {

@@ -86,14 +86,14 @@ impl Lanes {
         }
     }
 
-    /// The first event of a lane is to be sent again, before any other of it.
-    pub(super) fn again(&mut self, key: &Key) -> u32 {
-        let Some(lane) = self.lanes.get_mut(key) else { return 0 };
+    /// The first event of a lane is to be sent again, before any other of it; containerd may have had trouble with it.
+    pub(super) fn again(&mut self, key: &Key, troubled: bool) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.on_its_way = false;
         self.ready.push_back(key.clone());
-        let Some(parcel) = lane.parcels.front_mut() else { return 0 };
-        parcel.attempts = parcel.attempts.saturating_add(1);
-        parcel.attempts
+        if let Some(parcel) = lane.parcels.front_mut() {
+            parcel.troubles = parcel.troubles.saturating_add(u32::from(troubled));
+        }
     }
 
     /// Loses the oldest event that is not on its way of the longest lane.
@@ -116,4 +116,33 @@ impl Lanes {
 
 fn size(parcel: &Parcel) -> usize {
     parcel.request.len().saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parcel(topic: &'static str) -> Parcel {
+        Parcel { topic, namespace: "ns".into(), request: [0; 4].into(), exit: None, troubles: 0 }
+    }
+
+    #[test]
+    fn f3_only_what_containerd_answers_counts_as_trouble_and_nothing_is_overtaken() {
+        let mut lanes = Lanes::default();
+        let key = Key::new("ns", "c").unwrap();
+        lanes.push(key.clone(), parcel("exit"), Limits::default());
+        lanes.push(key.clone(), parcel("delete"), Limits::default());
+        for (troubled, count) in [(false, 0), (true, 1), (false, 1)] {
+            assert_eq!(lanes.take().unwrap().1.topic, "exit");
+            assert!(lanes.take().is_none());
+            lanes.again(&key, troubled);
+            let front = lanes.lanes.get(&key).unwrap().parcels.front().unwrap();
+            assert_eq!(front.troubles, count);
+        }
+        assert_eq!(lanes.take().unwrap().1.topic, "exit");
+        lanes.done(&key);
+        assert_eq!(lanes.take().unwrap().1.topic, "delete");
+        lanes.done(&key);
+        assert_eq!((lanes.events(), lanes.bytes(), lanes.lanes.len()), (0, 0, 0));
+    }
 }

@@ -89,7 +89,7 @@ impl Container {
                 cgroup: None,
                 oom: None,
             }),
-            recorder: Mutex::new(()),
+            recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             checkpoint: RestoreFrom { image: checkpoint, parent: parent_checkpoint },
             host: Arc::clone(host),
@@ -182,7 +182,8 @@ impl Container {
 
     /// Undoes a creation that failed (D6, D11).
     async fn undo(self: &Arc<Self>) {
-        if let Err(error) = self.runtime.delete(true).await {
+        let deleted = self.runtime.delete(true).await;
+        if let Err(error) = &deleted {
             tracing::debug!(container = %self.key, %error, "nothing of a failed creation to delete");
         }
         if let Some(process) = self.init.process() {
@@ -201,7 +202,7 @@ impl Container {
             self.host.telemetry.cgroup_left();
         }
         self.unmount().await;
-        self.forget_record();
+        self.save_undone(deleted.is_ok());
     }
 
     /// Unmounts the root file system and all that is below it.

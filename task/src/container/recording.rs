@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use super::{Container, ContainerError};
-use crate::record::{self, ExecRecord, FORMAT, Record};
+use crate::record::{ExecRecord, FORMAT, Record};
 use crate::state::{ExecPhase, Phase};
 
 impl Container {
@@ -14,17 +14,29 @@ impl Container {
 
     /// Writes what is known now. A bundle that has gone needs no record, and a disk that is full stops no container.
     pub(super) fn save(&self) {
-        let _turn = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = self.record().write(&self.bundle)
+        let mut sealed = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            return;
+        }
+        let record = self.record();
+        // Whatever comes later is nobody's: the bundle may be another container's of the same name by then.
+        *sealed = record.deleted;
+        if let Err(error) = record.write(&self.bundle)
             && self.bundle.exists()
         {
             tracing::warn!(container = %self.key, %error, "its record is not what it is");
         }
     }
 
-    /// Removes the record of a container that never came to be.
-    pub(super) fn forget_record(&self) {
-        let _ = std::fs::remove_file(self.bundle.join(record::FILE));
+    /// Records that a container never came to be. The `delete` that may follow has nothing to do then; or, where the runtime
+    /// did not delete what it had made, it tries again, with the options that were given (D6, D17).
+    pub(super) fn save_undone(&self, deleted: bool) {
+        let mut sealed = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        *sealed = true;
+        let record = Record { deleted, ..self.record() };
+        if let Err(error) = record.write(&self.bundle) {
+            tracing::debug!(container = %self.key, %error, "a failed creation is not recorded");
+        }
     }
 
     fn record(&self) -> Record {
