@@ -48,13 +48,16 @@ pub enum DeleteError {
 pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
     let bundle = flags.bundle_dir().unwrap_or_default();
-    let record = Record::read(&bundle).unwrap_or_else(|error| {
-        eprintln!("{error}");
-        None
-    });
-    let (pid, exit) = match ask(flags, &key, &bundle, record.as_ref())? {
+    let record = || {
+        Record::read(&bundle).unwrap_or_else(|error| {
+            eprintln!("{error}");
+            None
+        })
+    };
+    let (pid, exit) = match ask(flags, &key, &bundle, record().as_ref())? {
         Some(end) => end,
-        None => alone(&key, &bundle, record)?,
+        // A manager that undid a creation meanwhile has written that down.
+        None => alone(&key, &bundle, record())?,
     };
     let answer =
         deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;

@@ -76,8 +76,9 @@ impl Manager {
         let (pid, exit) = container.delete().await?;
         let streams = container.report(None)?.streams;
         let tombstone = Tombstone::new(pid, exit, container.bundle().to_path_buf(), streams, connection);
-        self.containers.bury(container, tombstone);
+        // As long as the id is taken, its log is this container's.
         self.farewell(container.key());
+        self.containers.bury(container, tombstone);
         Ok((pid, exit))
     }
 

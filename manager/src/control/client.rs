@@ -49,7 +49,9 @@ impl Client {
         match connected {
             Ok(stream) => Ok(Self { path: path.to_path_buf(), stream }),
             // Nothing else means that there is no manager: whoever thinks so starts a second one.
-            Err(source) if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(source)
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
                 Err(ControlError::Absent { path: path.to_path_buf(), source })
             }
             Err(source) => Err(ControlError::Silent { path: path.to_path_buf(), source }),

@@ -1,5 +1,6 @@
 //! Create: the root file system, the streams, the runtime's `create`, and undoing all of it where one fails.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,7 +125,12 @@ impl Container {
             return Ok(());
         }
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
-        let mounted = tokio::task::spawn_blocking(move || mount::mount_all(&mounts, &target)).await;
+        let mounted = tokio::task::spawn_blocking(move || {
+            // It is containerd's to make; where it cannot be made, the mount says so.
+            let _ = std::fs::DirBuilder::new().mode(0o711).create(&target);
+            mount::mount_all(&mounts, &target)
+        })
+        .await;
         mounted.map_err(|_| ContainerError::Abandoned("mounting the root file system"))?.map_err(Into::into)
     }
 
@@ -202,7 +208,8 @@ impl Container {
             self.host.telemetry.cgroup_left();
         }
         self.unmount().await;
-        self.save_undone(deleted.is_ok());
+        let nothing_left = deleted.err().is_none_or(|error| error.is_absent());
+        self.save_undone(nothing_left);
     }
 
     /// Unmounts the root file system and all that is below it.
