@@ -116,7 +116,8 @@ pub struct Events {
     /// `max_bytes`: how many bytes of events are kept, at least 1. Default 33554432 (32 MiB).
     #[serde(deserialize_with = "values::positive")]
     pub max_bytes: usize,
-    /// `patience`: how long an event is tried that containerd refuses, as for `linger`. Default 120 s.
+    /// `patience`: how long a manager without containers stays for events that containerd has not taken, as for `linger`.
+    /// Default 120 s.
     #[serde(deserialize_with = "values::duration")]
     pub patience: Duration,
 }

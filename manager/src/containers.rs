@@ -211,3 +211,63 @@ impl Drop for Reservation {
         self.creation.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(id: &str) -> Key {
+        Key::new("ns", id).unwrap()
+    }
+
+    fn grave(containers: &Containers, id: &str, connection: ConnectionId) {
+        let streams = gam_task::record::StreamNames::default();
+        let tombstone = Tombstone::new(7, gam_task::exit::Exit::now(3), "/b".into(), streams, connection);
+        containers.slots.insert(key(id), Slot::Deleted(Arc::new(tombstone)));
+    }
+
+    #[test]
+    fn a13_an_id_is_taken_once_and_free_again_when_its_creation_fails() {
+        let containers = Arc::new(Containers::default());
+        let first = containers.reserve(&key("a"), 1).unwrap();
+        assert!(containers.reserve(&key("a"), 2).is_err());
+        let other = Key::new("another", "a").unwrap();
+        drop(containers.reserve(&other, 2).unwrap());
+        assert_eq!(containers.members(), 1);
+        drop(first);
+        assert_eq!(containers.members(), 0);
+        assert!(containers.slot(&key("a")).is_none());
+        drop(containers.reserve(&key("a"), 2).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_creation_whose_connection_closes_is_abandoned_and_its_end_is_seen() {
+        let containers = Arc::new(Containers::default());
+        let reservation = containers.reserve(&key("a"), 1).unwrap();
+        let Some(Slot::Creating(creation)) = containers.slot(&key("a")) else { panic!("not being created") };
+        containers.closed(2);
+        assert!(!creation.is_abandoned());
+        containers.closed(1);
+        assert!(creation.is_abandoned());
+        drop(reservation);
+        creation.ended().await;
+    }
+
+    #[test]
+    fn d2_a_deleted_container_is_remembered_until_its_connection_closes_or_its_id_is_used() {
+        let containers = Arc::new(Containers::default());
+        for id in ["a", "b", "c"] {
+            grave(&containers, id, 1);
+        }
+        assert_eq!(containers.members(), 0);
+        containers.forget(&key("a"));
+        assert!(containers.slot(&key("a")).is_none());
+        assert!(matches!(containers.slot(&key("b")), Some(Slot::Deleted(_))));
+        let reservation = containers.reserve(&key("b"), 2).unwrap();
+        containers.closed(1);
+        assert!(containers.slot(&key("c")).is_none());
+        assert!(matches!(containers.slot(&key("b")), Some(Slot::Creating(_))));
+        drop(reservation);
+        assert_eq!(containers.by_state().iter().map(|(_, count)| count).sum::<usize>(), 0);
+    }
+}

@@ -59,3 +59,25 @@ pub enum Answer {
     /// It cannot be done.
     Failed(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_what_they_were_and_nothing_unknown_is_taken() {
+        let join = Question::Join { namespace: "ns".into(), id: "c".into(), socket_dir: None };
+        let text = serde_json::to_string(&join).unwrap();
+        assert_eq!(text, r#"{"join":{"namespace":"ns","id":"c"}}"#);
+        assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), join);
+        for bad in [
+            "",
+            "{}",
+            r#"{"join":{"namespace":"ns"}}"#,
+            r#"{"destroy":{}}"#,
+            r#"{"join":{"namespace":1,"id":"c"}}"#,
+        ] {
+            assert!(serde_json::from_str::<Question>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -175,3 +175,6 @@ impl EventSink for Publisher {
         self.shared.work.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,8 +123,7 @@ async fn life(
 ) -> Result<(), ServeError> {
     let listen_to = ServeError::kernel("listen to signals");
     let mut terminate = signal(SignalKind::terminate()).map_err(listen_to)?;
-    let mut interrupt =
-        signal(SignalKind::interrupt()).map_err(ServeError::kernel("listen to signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::kernel("listen to signals"))?;
     let mut wanted = signal(SignalKind::user_defined1()).map_err(ServeError::kernel("listen to signals"))?;
     let manager = build(args, config, group, logs)?;
     let socket = group.control_socket();

@@ -1,7 +1,9 @@
 //! The one table that turns errors into status codes.
 
+use gam_task::cgroup::CgroupError;
 use gam_task::container::ContainerError;
 use gam_task::id::IdError;
+use gam_task::mount::MountError;
 use gam_task::state::Refusal;
 use ttrpc::{Code, Error, get_status};
 
@@ -23,8 +25,13 @@ impl Status for ContainerError {
             // As upstream answers what its runtime refuses; docker and kubelet read the text.
             Self::Runtime(_) => Code::UNKNOWN,
             Self::Stdio(error) if error.is_refusal() => Code::INVALID_ARGUMENT,
-            Self::Mount(error) if error.is_invalid() => Code::INVALID_ARGUMENT,
-            Self::Cgroup(error) if error.is_gone() => Code::NOT_FOUND,
+            Self::Mount(
+                MountError::Option { .. }
+                | MountError::Kind { .. }
+                | MountError::Target { .. }
+                | MountError::TooLong { .. },
+            ) => Code::INVALID_ARGUMENT,
+            Self::Cgroup(CgroupError::Gone { .. }) => Code::NOT_FOUND,
             Self::NoProcess(_) => Code::NOT_FOUND,
             Self::Signal(_) => Code::INVALID_ARGUMENT,
             Self::Slow { .. } => Code::DEADLINE_EXCEEDED,
@@ -79,4 +86,43 @@ pub fn status(error: impl Status) -> Error {
 /// A status of `code` with a text.
 pub fn refuse(code: Code, text: impl Into<String>) -> Error {
     Error::RpcStatus(get_status(code, text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g4_each_refusal_has_its_code() {
+        let container = Refusal::Container { action: "kill", state: "stopped" };
+        let codes = [
+            (container, Code::FAILED_PRECONDITION),
+            (Refusal::NoExec("e".into()), Code::NOT_FOUND),
+            (Refusal::ExecExists("e".into()), Code::ALREADY_EXISTS),
+            (Refusal::Finished, Code::NOT_FOUND),
+        ];
+        for (refusal, code) in codes {
+            let text = refusal.to_string();
+            let Error::RpcStatus(told) = status(ContainerError::from(refusal)) else { panic!("no status") };
+            assert_eq!((told.code(), told.message), (code, text));
+        }
+    }
+
+    #[test]
+    fn a_message_has_what_caused_it_once() {
+        let error = gam_task::spec::SpecError::Read {
+            path: "/b/config.json".into(),
+            source: std::io::Error::from_raw_os_error(2),
+        };
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] gam_task::spec::SpecError);
+        impl Status for Outer {
+            fn code(&self) -> Code {
+                Code::INTERNAL
+            }
+        }
+        let Error::RpcStatus(told) = status(Outer(error)) else { panic!("no status") };
+        assert_eq!(told.message, "outer: cannot read /b/config.json: No such file or directory (os error 2)");
+    }
 }

@@ -1,268 +1,234 @@
-//! Control groups: where a container's are, what they count, and ending what is in them.
+//! A container's cgroup: where it is, what it accounts, how it is stopped, and when it runs out of memory.
 //!
-//! Files are read directly. A machine has version 1, with a hierarchy for each set of controllers, or version 2, with
-//! one for all; where both are mounted ("hybrid"), the controllers are version 1's.
+//! On v1 a container has a directory per controller, on v2 one directory; a machine that has controllers on v1 beside
+//! an empty v2 mount ("hybrid") counts as v1. The files are read directly, so that an error stays an error instead of
+//! becoming a zero.
+//!
+//! A directory that also holds this process, or that is the root of a hierarchy, is not a container's own: it is never
+//! accepted as one, and nothing here freezes, kills or removes it.
 
 mod error;
 mod files;
 mod join;
-mod locate;
 mod oom;
+mod place;
+mod tree;
 mod v1;
 mod v2;
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+#[cfg(test)]
+mod tests;
 
-use gam_protos::any;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use gam_protos::any::pack;
 use protobuf::well_known_types::any::Any;
 use serde::{Deserialize, Serialize};
 
-pub use error::CgroupError;
-pub use join::join;
-pub use oom::{OomMonitor, OomWatch};
+pub use self::error::CgroupError;
+pub use self::join::join;
+pub use self::oom::{OomMonitor, OomWatch};
+use self::place::Host;
 
-use crate::sys::pidfd;
-
-const SIGKILL: i32 = 9;
-/// How often processes that appear while others are killed are killed too.
-const ROUNDS: usize = 50;
-/// How long a round takes, and how often removal is tried.
-const ROUND: Duration = Duration::from_millis(20);
-
-/// The cgroup of a container, in every hierarchy.
+/// Where one container's cgroup is.
+///
+/// It is written down as a map from controllers to directories, in which v2's only directory has the empty name, as
+/// runc does in its own state files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cgroup {
-    /// Version 1: a directory for each controller.
-    V1(Vec<Controller>),
-    /// Version 2: one directory.
+#[serde(try_from = "BTreeMap<String, PathBuf>", into = "BTreeMap<String, PathBuf>")]
+pub struct Cgroup(Place);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// A directory per controller; controllers that are mounted together have the same one.
+    V1(BTreeMap<String, PathBuf>),
     V2(PathBuf),
 }
 
-/// A controller of version 1 and the container's directory in its hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Controller {
-    /// Its name: `memory`, `cpu`, ...; `name=systemd` for a hierarchy without one.
-    pub name: String,
-    /// The directory.
-    pub directory: PathBuf,
-}
+/// On v1 the first of these that a container has is asked for its processes: those that every runtime sets up first.
+const PREFERRED: [&str; 5] = ["freezer", "pids", "devices", "memory", "cpu"];
 
 impl Cgroup {
-    /// The cgroup that a process is in.
+    /// The cgroup that `pid` is in now, without those controllers whose cgroup it shares with this process or that it
+    /// left at their hierarchy's root. It is to be asked while the process has not run its program yet (after the
+    /// runtime's create): a systemd in the container moves itself to a sub-cgroup later, and the whole is wanted.
     ///
     /// # Errors
-    /// [`CgroupError`] if the process is gone or its cgroups are not mounted here.
+    /// [`CgroupError::Gone`] if the process or its cgroup is; [`CgroupError::NotOwn`] if it has no cgroup of its own;
+    /// [`CgroupError::NotMounted`], [`CgroupError::Read`], [`CgroupError::Parse`].
     pub fn of_process(pid: i32) -> Result<Self, CgroupError> {
-        locate::of_process(pid)
+        Host::live().of_process(pid)
     }
 
-    /// The cgroup that a container's process is in, where it is the container's: one that this process is in too, or one
-    /// above, is not, for ending what is in it would end others.
+    /// The cgroup with these directories: per controller on v1, under the empty name on v2.
     ///
     /// # Errors
-    /// [`CgroupError::Shared`] if none is the container's own, and those of [`of_process`](Self::of_process).
-    pub fn of_container(pid: i32) -> Result<Self, CgroupError> {
-        let own = Self::of_process(i32::try_from(std::process::id()).unwrap_or_default())?;
-        let own = own.directories();
-        let is_shared = |directory: &Path| own.iter().any(|own| own.starts_with(directory));
-        match Self::of_process(pid)? {
-            Self::V2(directory) if is_shared(&directory) => Err(CgroupError::Shared(pid)),
-            Self::V2(directory) => Ok(Self::V2(directory)),
-            Self::V1(mut controllers) => {
-                controllers.retain(|controller| !is_shared(&controller.directory));
-                if controllers.is_empty() { Err(CgroupError::Shared(pid)) } else { Ok(Self::V1(controllers)) }
-            }
-        }
-    }
-
-    /// The directory in which a controller of version 1 counts, or the only one.
-    fn directory(&self, controller: &str) -> Option<&Path> {
-        match self {
-            Self::V1(controllers) => {
-                let found = controllers.iter().find(|known| known.name == controller)?;
-                Some(&found.directory)
-            }
-            Self::V2(directory) => Some(directory),
-        }
-    }
-
-    /// Its directories, each once.
-    fn directories(&self) -> Vec<&Path> {
-        match self {
-            Self::V1(controllers) => {
-                let mut found: Vec<&Path> =
-                    controllers.iter().map(|known| known.directory.as_path()).collect();
-                found.sort_unstable();
-                found.dedup();
-                found
-            }
-            Self::V2(directory) => vec![directory],
-        }
-    }
-
-    /// What the kernel counts, as `io.containerd.cgroups.v1.Metrics` or `v2.Metrics` (E10).
-    ///
-    /// # Errors
-    /// [`CgroupError::Gone`] where the cgroup has been removed (E8, E9); a file that cannot be read or understood.
-    pub fn stats(&self) -> Result<Any, CgroupError> {
-        let stats = match self {
-            Self::V1(_) => v1::stats(self).and_then(|stats| any::pack(&stats).map_err(CgroupError::Encode)),
-            Self::V2(directory) => {
-                v2::stats(directory).and_then(|stats| any::pack(&stats).map_err(CgroupError::Encode))
-            }
+    /// [`CgroupError::BadPath`] if there is none, or one is not absolute or holds `.` or `..`.
+    pub fn from_paths(mut paths: BTreeMap<String, PathBuf>) -> Result<Self, CgroupError> {
+        let plain = |path: &Path| {
+            path.is_absolute()
+                && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
         };
-        // What is missing may be missing because all of it went while it was read.
-        if self.exists() { stats } else { Err(CgroupError::Gone) }
+        if let Some(path) = paths.values().find(|path| !plain(path)) {
+            return Err(CgroupError::BadPath { path: path.clone(), why: "it is not absolute and plain" });
+        }
+        match (paths.remove(""), paths.is_empty()) {
+            (Some(path), true) => Ok(Self(Place::V2(path))),
+            (_, false) => Ok(Self(Place::V1(paths))),
+            (None, true) => Err(CgroupError::BadPath { path: PathBuf::new(), why: "no directory is named" }),
+        }
+    }
+
+    /// What [`from_paths`](Self::from_paths) makes the same cgroup of.
+    #[must_use]
+    pub fn to_paths(&self) -> BTreeMap<String, PathBuf> {
+        match &self.0 {
+            Place::V1(paths) => paths.clone(),
+            Place::V2(path) => BTreeMap::from([(String::new(), path.clone())]),
+        }
+    }
+
+    /// Whether it is on the unified hierarchy.
+    #[must_use]
+    pub fn is_v2(&self) -> bool {
+        matches!(self.0, Place::V2(_))
+    }
+
+    /// What the kernel has accounted to it: `io.containerd.cgroups.v1.Metrics` or `io.containerd.cgroups.v2.Metrics`.
+    /// What the kernel has no file for is absent. This reads some dozens of small files.
+    ///
+    /// # Errors
+    /// [`CgroupError::Gone`] if it has been removed or is being removed; [`CgroupError::Read`] and
+    /// [`CgroupError::Parse`] if a file that is there cannot be read or understood.
+    pub fn stats(&self) -> Result<Any, CgroupError> {
+        let any = match &self.0 {
+            Place::V1(paths) => pack(&v1::stats(paths)?),
+            Place::V2(path) => pack(&v2::stats(path)?),
+        };
+        // A file may have been missing because the directory was on its way out.
+        let there = self.directories().iter().filter(|directory| directory.exists()).count();
+        let whole = there == self.directories().len();
+        // systemd takes single controllers away from live cgroups on v1; what is left of those is still worth telling.
+        if !whole && (there == 0 || self.processes().is_ok_and(|pids| pids.is_empty())) {
+            return Err(CgroupError::Gone { path: self.main().unwrap_or_else(|| self.first()).to_owned() });
+        }
+        any.map_err(CgroupError::Encode)
     }
 
     /// Whether any of its directories is there.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.directories().iter().any(|directory| directory.is_dir())
+        self.directories().iter().any(|directory| directory.exists())
     }
 
-    /// The processes in it and in the cgroups below it.
+    /// The processes in it and in its sub-cgroups, in order of their pids; none if it is gone. A process outside our
+    /// pid namespace is listed as 0.
     ///
     /// # Errors
-    /// What reading answers; not that it is gone.
+    /// What opening or reading a `cgroup.procs` answers.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
-        let directory =
-            self.directory("memory").or_else(|| self.directory("pids")).or_else(|| self.directory("freezer"));
-        let Some(directory) = directory.or_else(|| self.directories().first().copied()) else {
-            return Ok(Vec::new());
-        };
-        let mut found = Vec::new();
-        for directory in below(directory) {
-            match fs::read_to_string(directory.join("cgroup.procs")) {
-                Ok(text) => found
-                    .extend(text.lines().filter_map(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 0)),
-                Err(error) if is_gone(&error) => {}
-                // A threaded cgroup of version 2 has no processes of its own.
-                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(found)
+        self.main().map_or_else(|| Ok(Vec::new()), tree::processes)
     }
 
-    /// Lets its processes go on.
+    /// Asks the kernel to freeze it, which takes effect some time later.
     ///
     /// # Errors
-    /// What writing answers.
-    pub fn thaw(&self) -> io::Result<()> {
-        self.freezer("THAWED", "0")
-    }
-
-    /// Stops its processes.
-    ///
-    /// # Errors
-    /// What writing answers.
+    /// `NotFound` if it is gone, `Unsupported` if it has no freezer, `PermissionDenied` if it is not a container's own.
     pub fn freeze(&self) -> io::Result<()> {
-        self.freezer("FROZEN", "1")
+        self.set_frozen(true)
     }
 
-    fn freezer(&self, v1: &str, v2: &str) -> io::Result<()> {
-        match self {
-            Self::V1(_) => match self.directory("freezer") {
-                Some(directory) => fs::write(directory.join("freezer.state"), v1),
-                None => Ok(()),
-            },
-            Self::V2(directory) => fs::write(directory.join("cgroup.freeze"), v2),
-        }
-    }
-
-    /// Kills every process in it, also those that are frozen (G2) and those that are made meanwhile. It may take a second.
+    /// Asks the kernel to let it run again.
     ///
     /// # Errors
-    /// What reading and writing answer; `TimedOut` if processes do not end.
+    /// Those of [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> io::Result<()> {
+        self.set_frozen(false)
+    }
+
+    /// Sends SIGKILL to every process in it and in its sub-cgroups, including those that are forked meanwhile, and then
+    /// thaws it: on v1 a frozen process dies only then (BEHAVIOUR G2). When this returns they have been told, not
+    /// necessarily ended. It is no error if the cgroup is gone.
+    ///
+    /// # Errors
+    /// `PermissionDenied` if it is not a container's own; `TimedOut` if new processes keep appearing; `Other` if it holds
+    /// processes outside our pid namespace that only v2 can kill; else what reading the cgroup or signalling answers.
     pub fn kill_all(&self) -> io::Result<()> {
-        if self.is_ours() {
-            return Err(io::Error::other("this process is in that cgroup"));
-        }
-        if let Self::V2(directory) = self
-            && fs::write(directory.join("cgroup.kill"), "1").is_ok()
-        {
-            let _ = self.thaw();
-        }
-        for _ in 0..ROUNDS {
-            let left = self.processes()?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for pid in left {
-                if let Ok(process) = pidfd::open(pid) {
-                    let _ = pidfd::signal(&process, SIGKILL);
-                }
-            }
-            let _ = self.thaw();
-            std::thread::sleep(ROUND);
-        }
-        Err(io::ErrorKind::TimedOut.into())
-    }
-
-    /// Removes it and the cgroups below it; whether it is gone within `limit` (D13). What has processes stays.
-    pub async fn remove(&self, limit: Duration) -> bool {
-        let end = Instant::now() + limit;
-        loop {
-            if !self.exists() {
-                return true;
-            }
-            if self.is_root() || self.is_ours() {
-                return false;
-            }
-            for directory in self.directories() {
-                for directory in below(directory).iter().rev() {
-                    let _ = fs::remove_dir(directory);
-                }
-            }
-            if !self.exists() {
-                return true;
-            }
-            if Instant::now() >= end {
-                return false;
-            }
-            tokio::time::sleep(ROUND).await;
-        }
-    }
-
-    /// Whether it is the root of a hierarchy, which is nobody's, or no cgroup at all.
-    fn is_root(&self) -> bool {
-        // Only below the root has version 2 the one file, and only the root has version 1 the other.
-        self.directories().into_iter().filter(|directory| directory.is_dir()).any(|directory| match self {
-            Self::V1(_) => {
-                directory.join("release_agent").exists() || !directory.join("cgroup.procs").exists()
-            }
-            Self::V2(_) => !directory.join("cgroup.events").exists(),
-        })
-    }
-
-    /// Whether this process is in it, or below.
-    fn is_ours(&self) -> bool {
-        let Ok(own) = locate::of_process(i32::try_from(std::process::id()).unwrap_or_default()) else {
-            return false;
+        let Some(directory) = self.main() else { return Ok(()) };
+        let killed = match tree::kill(directory, self.is_v2(), || self.freeze()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
         };
-        let own = own.directories().into_iter().map(Path::to_path_buf).collect::<Vec<_>>();
-        self.directories().iter().any(|directory| own.iter().any(|own| own.starts_with(directory)))
+        match (&self.0, killed) {
+            (_, Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
+            (_, killed) => match self.thaw() {
+                Ok(()) => killed,
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) =>
+                {
+                    killed
+                }
+                Err(error) => killed.and(Err(error)),
+            },
+        }
+    }
+
+    /// Removes its directories, the deepest first, trying again with growing pauses for at most `limit` while processes
+    /// that are dying hold them (BEHAVIOUR D13). Answers whether nothing is left. Processes are not killed.
+    pub async fn remove(&self, limit: Duration) -> bool {
+        tree::remove(&self.directories(), limit).await
+    }
+
+    fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        let (directory, file, text) = match &self.0 {
+            Place::V1(paths) => {
+                let directory = paths.get("freezer").ok_or(io::ErrorKind::Unsupported)?;
+                (directory, "freezer.state", if frozen { "FROZEN" } else { "THAWED" })
+            }
+            Place::V2(path) => (path, "cgroup.freeze", if frozen { "1" } else { "0" }),
+        };
+        tree::guard(directory)?;
+        tree::write(&directory.join(file), text)
+    }
+
+    /// Its directories, each once.
+    fn directories(&self) -> Vec<&Path> {
+        let mut directories: Vec<&Path> = match &self.0 {
+            Place::V1(paths) => paths.values().map(PathBuf::as_path).collect(),
+            Place::V2(path) => vec![path],
+        };
+        directories.sort_unstable();
+        directories.dedup();
+        directories
+    }
+
+    /// The directory to ask for processes, of those that are there.
+    fn main(&self) -> Option<&Path> {
+        let preferred = match &self.0 {
+            Place::V1(paths) => PREFERRED.iter().filter_map(|name| paths.get(*name)).collect(),
+            Place::V2(_) => Vec::new(),
+        };
+        preferred.into_iter().map(PathBuf::as_path).chain(self.directories()).find(|path| path.exists())
+    }
+
+    fn first(&self) -> &Path {
+        self.directories().first().copied().unwrap_or(Path::new(""))
     }
 }
 
-/// A directory and those below it, parents first.
-fn below(directory: &Path) -> Vec<PathBuf> {
-    let mut found = vec![directory.to_path_buf()];
-    let mut next = 0;
-    while let Some(directory) = found.get(next).cloned() {
-        next += 1;
-        let Ok(entries) = fs::read_dir(&directory) else { continue };
-        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        found.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()));
+impl TryFrom<BTreeMap<String, PathBuf>> for Cgroup {
+    type Error = CgroupError;
+
+    fn try_from(paths: BTreeMap<String, PathBuf>) -> Result<Self, CgroupError> {
+        Self::from_paths(paths)
     }
-    found
 }
 
-/// Whether an error means that a cgroup, or its file, is not there any more.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+impl From<Cgroup> for BTreeMap<String, PathBuf> {
+    fn from(cgroup: Cgroup) -> Self {
+        cgroup.to_paths()
+    }
 }

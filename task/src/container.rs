@@ -65,7 +65,7 @@ pub struct Container {
     runtime: Runtime,
     init: Arc<Member>,
     inner: Mutex<Inner>,
-    /// Lets one record be written at a time, the newest last; whether that was the last of all.
+    /// Lets one record be written at a time, the newest last; true when that was the last of all.
     recorder: Mutex<bool>,
     /// Lets one deletion work at a time.
     deletion: tokio::sync::Mutex<()>,

@@ -25,12 +25,26 @@ use self::invoke::Streams;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
 
-/// How long a command may take that only asks or signals.
-const QUICK: Duration = Duration::from_secs(30);
-/// How long a command may take that makes, starts or ends something.
-const SLOW: Duration = Duration::from_secs(120);
-/// How long a checkpoint or a restore may take.
-const IMAGE: Duration = Duration::from_secs(30 * 60);
+/// How long commands may take before they are killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// One that only asks or signals.
+    pub quick: Duration,
+    /// One that makes, starts or ends something.
+    pub slow: Duration,
+    /// A checkpoint or a restore.
+    pub image: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            quick: Duration::from_secs(30),
+            slow: Duration::from_secs(120),
+            image: Duration::from_secs(30 * 60),
+        }
+    }
+}
 
 /// What a runtime command is given as its own streams, and passes on to the container; none is `/dev/null`.
 #[derive(Debug, Default)]
@@ -51,6 +65,7 @@ pub struct Runtime {
     settings: Arc<Settings>,
     id: Arc<str>,
     bundle: Arc<Path>,
+    limits: Limits,
 }
 
 impl Runtime {
@@ -63,7 +78,20 @@ impl Runtime {
         id: &str,
         bundle: &Path,
     ) -> Self {
-        Self { reaper, telemetry, settings: Arc::new(settings), id: id.into(), bundle: bundle.into() }
+        Self {
+            reaper,
+            telemetry,
+            settings: Arc::new(settings),
+            id: id.into(),
+            bundle: bundle.into(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Makes the container, whose init then waits for its start, and answers init's pid. With a console init's terminal
@@ -74,7 +102,7 @@ impl Runtime {
     pub async fn create(&self, stdio: Stdio, console: Option<&Path>) -> Result<i32, RuntimeError> {
         let pid_file = self.bundle.join("init.pid");
         let args = args::create(&self.settings, &self.id, &self.bundle, &pid_file, console);
-        self.run("create", args, streams(stdio, console), SLOW).await?;
+        self.run("create", args, streams(stdio, console), self.limits.slow).await?;
         read_pid(&pid_file)
     }
 
@@ -90,7 +118,7 @@ impl Runtime {
     ) -> Result<i32, RuntimeError> {
         let pid_file = self.bundle.join("init.pid");
         let args = args::restore(&self.settings, &self.id, &self.bundle, &pid_file, console, restore);
-        self.run("restore", args, streams(stdio, console), IMAGE).await?;
+        self.run("restore", args, streams(stdio, console), self.limits.image).await?;
         read_pid(&pid_file)
     }
 
@@ -99,7 +127,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn start(&self) -> Result<(), RuntimeError> {
-        self.plain("start", args::start(&self.id), SLOW).await
+        self.plain("start", args::start(&self.id), self.limits.slow).await
     }
 
     /// Starts a further process, whose OCI spec is `process`, and answers its pid.
@@ -113,12 +141,12 @@ impl Runtime {
         stdio: Stdio,
         console: Option<&Path>,
     ) -> Result<i32, RuntimeError> {
-        // No name of an exec makes these another file of the bundle: there is an `init.pid`.
+        // No id makes it a file that the bundle has for another reason: an id begins with a letter or a digit.
         let pid_file = Scratch(self.bundle.join(format!(".exec-{exec_id}.pid")));
-        let spec = Scratch(self.bundle.join(format!(".exec-{exec_id}.process.json")));
+        let spec = Scratch(self.bundle.join(format!(".exec-{exec_id}.json")));
         write_private(&spec.0, process)?;
         let args = args::exec(&self.settings, &self.id, &spec.0, &pid_file.0, console);
-        self.run("exec", args, streams(stdio, console), SLOW).await?;
+        self.run("exec", args, streams(stdio, console), self.limits.slow).await?;
         read_pid(&pid_file.0)
     }
 
@@ -127,7 +155,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said; see [`RuntimeError::is_finished`].
     pub async fn kill(&self, signal: u32, all: bool) -> Result<(), RuntimeError> {
-        self.plain("kill", args::kill(&self.id, signal, all), QUICK).await
+        self.plain("kill", args::kill(&self.id, signal, all), self.limits.quick).await
     }
 
     /// Freezes every process.
@@ -135,7 +163,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn pause(&self) -> Result<(), RuntimeError> {
-        self.plain("pause", args::of("pause", &self.id), QUICK).await
+        self.plain("pause", args::of("pause", &self.id), self.limits.quick).await
     }
 
     /// Thaws every process.
@@ -143,7 +171,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn resume(&self) -> Result<(), RuntimeError> {
-        self.plain("resume", args::of("resume", &self.id), QUICK).await
+        self.plain("resume", args::of("resume", &self.id), self.limits.quick).await
     }
 
     /// Deletes the container, with `force` also one that runs. One that does not exist is deleted (D12).
@@ -151,7 +179,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn delete(&self, force: bool) -> Result<(), RuntimeError> {
-        match self.plain("delete", args::delete(&self.id, force), SLOW).await {
+        match self.plain("delete", args::delete(&self.id, force), self.limits.slow).await {
             Err(error) if error.is_gone() => Ok(()),
             other => other,
         }
@@ -166,7 +194,7 @@ impl Runtime {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = Scratch(self.bundle.join(format!(".resources-{number}.json")));
         write_private(&file.0, resources)?;
-        self.plain("update", args::update(&self.id, &file.0), QUICK).await
+        self.plain("update", args::update(&self.id, &file.0), self.limits.quick).await
     }
 
     /// Writes a checkpoint. If it fails, criu's log is left as `criu-dump.log` in the bundle (J5).
@@ -177,7 +205,7 @@ impl Runtime {
         let own = wanted.work_path.is_none().then(|| Scratch(self.bundle.join("criu-work")));
         let work = wanted.work_path.as_deref().or(own.as_ref().map(|own| own.0.as_path()));
         let args = args::checkpoint(&self.settings, &self.id, wanted, work);
-        let done = self.plain("checkpoint", args, IMAGE).await;
+        let done = self.plain("checkpoint", args, self.limits.image).await;
         if done.is_err()
             && let Some(work) = work
         {
@@ -201,7 +229,7 @@ impl Runtime {
 /// # Errors
 /// [`RuntimeError`]; a runtime that has no such command fails too.
 pub async fn features(reaper: &Arc<Reaper>, settings: &Settings) -> Result<Vec<u8>, RuntimeError> {
-    invoke::ask(reaper, settings, "features", QUICK).await
+    invoke::ask(reaper, settings, "features", Limits::default().quick).await
 }
 
 fn streams(stdio: Stdio, console: Option<&Path>) -> Streams {

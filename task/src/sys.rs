@@ -8,13 +8,14 @@ use std::io;
 pub mod daemon;
 pub mod inherit;
 pub mod loop_device;
-pub mod mount_attr;
+pub mod mount_attributes;
 pub mod pass;
 pub mod pidfd;
 pub mod pipe;
 pub mod polled;
 pub mod proc;
 pub mod spawn;
+pub mod user_namespace;
 pub mod wait;
 
 /// The outcome of a C call that answers -1 and sets `errno`.

@@ -86,7 +86,10 @@ cases! {
         let (c, created) = lab.plan("d6").fake().mounted().try_create().await;
         assert_ne!(code(&created), Code::OK);
         // The end of the case finds a process, a mount or a state that is left.
-        until("the runtime's state is gone", || !lab.runtime_root().join(lab.namespace()).join("d6").exists()).await;
+        until("the runtime's state is gone", || {
+            !lab.runtime_root().join(lab.namespace()).join("d6").exists()
+        })
+        .await;
         assert_eq!(code(&c.pids().await), Code::NOT_FOUND);
         c.remove().await;
     }
@@ -154,7 +157,7 @@ cases! {
     async fn d12_a_container_that_the_runtime_has_lost_can_be_deleted(lab) {
         let c = lab.plan("d12").fake().script("exit 2").run().await;
         c.wait("").await.unwrap();
-        std::fs::remove_dir_all(lab.runtime_root().join(lab.namespace()).join("d12")).unwrap();
+        lab.run_fake(&["delete", "d12"]);
         assert_eq!(c.delete("").await.unwrap().exit_status, 2);
         lab.events().wait_for(Kind::Delete, "d12", "").await;
         c.remove().await;
@@ -178,7 +181,8 @@ cases! {
         c.remove().await;
         lab.events().wait_for(Kind::Delete, "d14", "").await;
         let of = lab.events().of("d14");
-        let exits: Vec<u32> = of.iter().filter(|event| event.kind == Kind::Exit).map(|event| event.status).collect();
+        let exits: Vec<u32> =
+            of.iter().filter(|event| event.kind == Kind::Exit).map(|event| event.status).collect();
         assert_eq!(exits, [42]);
     }
 
@@ -254,9 +258,13 @@ cases! {
         let c = lab.plan("d").fake().group("d").run().await;
         c.kill("", 9).await.unwrap();
         c.wait("").await.unwrap();
-        c.delete("").await.unwrap();
         let shim = c.shim().await;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.pid.cast_signed()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        c.delete("").await.unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(shim.pid as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
         if lab.subject() == Subject::Gam {
             until("the shim has gone", || !shim.alive()).await;
         }

@@ -84,10 +84,10 @@ cases! {
         let c = lab.plan("f5").fake().run().await;
         lab.events().wait_for(Kind::Start, "f5", "").await;
         lab.events().be(Mood::Still);
+        let shim = c.shim().await;
         c.kill("", 9).await.unwrap();
         c.wait("").await.unwrap();
         within(Duration::from_secs(5), "Delete", c.delete("")).await.unwrap();
-        let shim = c.shim().await;
         c.remove().await;
         until("the shim has gone", || !shim.alive()).await;
         lab.expect_no_exit();
@@ -105,7 +105,12 @@ cases! {
 
     async fn f6_oom_is_in_the_same_queue(lab) {
         // A container that allocates far more than it may: dd's buffer is touched whole.
-        let c = lab.plan("f6").memory(8 << 20).script("dd if=/dev/zero of=/dev/null bs=64M count=1; exit 1").run().await;
+        let c = lab
+            .plan("f6")
+            .memory(8 << 20)
+            .script("dd if=/dev/zero of=/dev/null bs=64M count=1; exit 1")
+            .run()
+            .await;
         let exit = c.wait("").await.unwrap();
         lab.events().wait_for(Kind::Exit, "f6", "").await;
         if lab.subject() == Subject::Gam {

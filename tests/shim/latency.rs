@@ -5,7 +5,8 @@ use std::time::Duration;
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
 use gam_tests::shim::fake::on;
-use gam_tests::shim::{Subject, beside, code, within};
+use gam_tests::shim::process::Proc;
+use gam_tests::shim::{Subject, beside, code, until, within};
 use ttrpc::Code;
 
 use crate::cases;
@@ -18,7 +19,10 @@ cases! {
         let a = lab.plan("a").fake().group("a").run().await;
         lab.fake().set(&[on("create").of("b").before(5000)]);
         let b = lab.plan("b").fake().group("a").boot().await;
-        let creating = beside({ let b = b.clone(); async move { b.create().await } });
+        let creating = beside({
+            let b = b.clone();
+            async move { b.create().await }
+        });
         lab.fake().begun("create", 2).await;
         within(STATE, "State during Create", a.state("")).await.unwrap();
         within(STATE, "Pids during Create", a.pids()).await.unwrap();
@@ -26,7 +30,8 @@ cases! {
         within(STATE, "a whole exec during Create", async {
             a.run_exec("e", &["true"]).await.unwrap();
             a.wait("e").await.unwrap();
-        }).await;
+        })
+        .await;
         assert!(!creating.is_finished());
         creating.await.unwrap().unwrap();
     }
@@ -34,7 +39,10 @@ cases! {
     async fn b1_state_of_a_container_that_is_being_created_is_answered(lab) {
         lab.fake().set(&[on("create").before(4000)]);
         let c = lab.plan("b1").fake().boot().await;
-        let creating = beside({ let c = c.clone(); async move { c.create().await } });
+        let creating = beside({
+            let c = c.clone();
+            async move { c.create().await }
+        });
         lab.fake().begun("create", 1).await;
         let state = within(STATE, "State", c.state("")).await;
         assert!(matches!(code(&state), Code::OK | Code::NOT_FOUND | Code::FAILED_PRECONDITION), "{state:?}");
@@ -44,26 +52,40 @@ cases! {
 
     async fn b3_delete_of_an_exec_whose_stdout_is_held_delays_nobody(lab) {
         let c = lab.plan("b3").fake().run().await;
-        let (request, [out, _err]) = c.exec_request_with_output("e", &["sh", "-c", "echo here; sleep 5 & exit 0"]);
+        let (request, [out, _err]) =
+            c.exec_request_with_output("e", &["sh", "-c", "sleep 5 & echo here $!; exit 0"]);
         c.exec_with(request).await.unwrap();
         c.start("e").await.unwrap();
         c.wait("e").await.unwrap();
-        out.until("here").await;
-        let deleting = beside({ let c = c.clone(); async move { c.delete("e").await } });
+        out.until("\n").await;
+        let child = out.text().split_whitespace().nth(1).and_then(|pid| Proc::of(pid.parse().ok()?));
+        let deleting = beside({
+            let c = c.clone();
+            async move { c.delete("e").await }
+        });
         tokio::time::sleep(Duration::from_millis(100)).await;
         within(STATE, "State during Delete of an exec", c.state("")).await.unwrap();
         within(STATE, "a whole exec during Delete of an exec", async {
             c.run_exec("f", &["true"]).await.unwrap();
             c.wait("f").await.unwrap();
-        }).await;
+        })
+        .await;
         within(Duration::from_secs(20), "Delete of the exec", deleting).await.unwrap().unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        until("the child has ended", || !child.is_some_and(Proc::alive)).await;
     }
 
     async fn b4_queries_are_answered_while_the_runtime_hangs(lab) {
         let c = lab.plan("b4").fake().run().await;
-        lab.fake().set(&[on("kill").before(6000), on("ps").before(6000), on("state").before(6000), on("events").before(6000)]);
-        let killing = beside({ let c = c.clone(); async move { c.kill("", 9).await } });
+        lab.fake().set(&[
+            on("kill").before(6000),
+            on("ps").before(6000),
+            on("state").before(6000),
+            on("events").before(6000),
+        ]);
+        let killing = beside({
+            let c = c.clone();
+            async move { c.kill("", 9).await }
+        });
         lab.fake().begun("kill", 1).await;
         assert_eq!(within(STATE, "State", c.status("")).await.unwrap(), Status::RUNNING);
         assert!(!within(STATE, "Pids", c.pids()).await.unwrap().is_empty());
@@ -77,7 +99,10 @@ cases! {
     async fn b4_exits_are_seen_while_the_runtime_hangs(lab) {
         let c = lab.plan("b4").fake().script("sleep 1; exit 4").run().await;
         lab.fake().set(&[on("kill").before(8000)]);
-        let killing = beside({ let c = c.clone(); async move { c.kill("", 15).await } });
+        let killing = beside({
+            let c = c.clone();
+            async move { c.kill("", 15).await }
+        });
         lab.fake().begun("kill", 1).await;
         assert_eq!(within(Duration::from_secs(5), "Wait", c.wait("")).await.unwrap().exit_status, 4);
         lab.events().wait_for(Kind::Exit, "b4", "").await;

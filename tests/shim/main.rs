@@ -20,15 +20,19 @@ const GO_FAILS: &[(&str, &str)] = &[
         "the exit of an exec that starts while init dies comes last or never",
     ),
     ("a5_no_exec_starts_once_init_has_ended", "the runtime is asked, and its refusal is UNKNOWN"),
+    ("a5_repeated_starts_in_a_dying_container", "Start of a dead container panics: its cgroup is nil"),
     ("a8_fifty_parallel_execs_do_not_wedge_the_shim", "starts take a second each, and some never end"),
     ("a9_no_exit_is_lost_when_everything_dies_at_once", "init's exit comes before that of an exec"),
+    ("a_create_whose_connection_closed_is_undone", "it is made and stays"),
     ("b1_a_slow_create_delays_nobody_else", "Create holds the lock that State needs"),
     ("b1_state_of_a_container_that_is_being_created_is_answered", "Create holds the lock that State needs"),
     ("b4_exits_are_seen_while_the_runtime_hangs", "Kill holds the lock that exits need"),
     ("b4_queries_are_answered_while_the_runtime_hangs", "Kill holds the lock that State needs"),
     ("c14_every_bundle_has_its_own_log", "everything goes to the first bundle's log"),
+    ("c15_a_log_that_nobody_reads_holds_nothing_up", "the shim waits for room in the log"),
     ("c18_only_the_streams_that_were_asked_for_are_made", "stdout without stderr is an error"),
     ("create_meets_create", "the runtime is asked twice, and its refusal is UNKNOWN"),
+    ("c_output_can_go_to_a_file", "an exec's lines overwrite each other"),
     ("c5_close_io_before_start_is_remembered", "it is forgotten"),
     ("d14_the_delete_command_answers_the_recorded_exit", "the command knows 137 only"),
     ("d16_delete_after_a_dead_shim_has_the_pid_and_137", "the command leaves the socket"),
@@ -53,6 +57,8 @@ const GO_FAILS: &[(&str, &str)] = &[
         "start_of_an_exec_meets_the_end_of_init",
         "the exit of an exec that starts while init dies comes last or never",
     ),
+    ("ten_thousand_bad_requests_get_a_status_each", "the first dozen end in a panic"),
+    ("work_goes_on_when_its_caller_has_left", "the caller's deadline ends the runtime"),
 ];
 
 /// Makes a test of every function: its argument is a lab of its own.

@@ -134,7 +134,10 @@ cases! {
             let _ = code(&a);
             assert!(matches!(code(&b), Code::OK | Code::NOT_FOUND | Code::FAILED_PRECONDITION), "{b:?}");
             if b.is_ok() {
-                assert_eq!(within(Duration::from_secs(20), "Wait", c.wait("")).await.unwrap().exit_status, 137);
+                assert_eq!(
+                    within(Duration::from_secs(20), "Wait", c.wait("")).await.unwrap().exit_status,
+                    137
+                );
             }
         });
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gam_protos::task::{ConnectRequest, ConnectResponse};
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
+use gam_tests::shim::fake::on;
 use gam_tests::shim::{Subject, beside, code, container, together, until, wire, within};
 use protobuf::Message as _;
 use ttrpc::{Code, Request, Response};
@@ -40,10 +41,14 @@ cases! {
         }
         let mut request = ConnectRequest::new();
         request.id = "h3".into();
-        let answer = ask(&client, "containerd.task.v2.Task", "Connect", request.write_to_bytes().unwrap()).await.unwrap();
+        let answer = ask(&client, "containerd.task.v2.Task", "Connect", request.write_to_bytes().unwrap())
+            .await
+            .unwrap();
         assert_ne!(ConnectResponse::parse_from_bytes(&answer.payload).unwrap().shim_pid, 0);
         if lab.subject() == Subject::Gam {
-            ask(&client, "containerd.task.v3.Task", "Connect", request.write_to_bytes().unwrap()).await.unwrap();
+            ask(&client, "containerd.task.v3.Task", "Connect", request.write_to_bytes().unwrap())
+                .await
+                .unwrap();
         }
     }
 
@@ -75,7 +80,10 @@ cases! {
             together(waits).await;
         }
         until("the descriptors are closed", || shim.descriptors() <= before + 5).await;
-        let waiting = beside({ let c = c.clone(); async move { c.wait("").await } });
+        let waiting = beside({
+            let c = c.clone();
+            async move { c.wait("").await }
+        });
         c.kill("", 9).await.unwrap();
         assert_eq!(waiting.await.unwrap().unwrap().exit_status, 137);
     }
@@ -89,7 +97,10 @@ cases! {
         assert_ne!(c.connect().await.unwrap().shim_pid, 0);
         assert_eq!(c.pids().await.unwrap(), [c.pid()]);
         let state = c.state("").await.unwrap();
-        assert_eq!((state.status.enum_value_or_default(), state.exit_status, state.pid), (Status::STOPPED, 11, c.pid()));
+        assert_eq!(
+            (state.status.enum_value_or_default(), state.exit_status, state.pid),
+            (Status::STOPPED, 11, c.pid())
+        );
         assert_eq!(c.wait("").await.unwrap().exit_status, 11);
         lab.events().back().await;
         assert_eq!(lab.events().wait_for(Kind::Exit, "h8", "").await.status, 11);
@@ -97,7 +108,14 @@ cases! {
 
     async fn h8_a_wait_that_began_before_delete_gets_the_exit(lab) {
         let c = lab.plan("h8").fake().script("sleep 1; exit 12").run().await;
-        let waits: Vec<_> = (0..5).map(|_| beside({ let c = c.clone(); async move { c.wait("").await } })).collect();
+        let waits: Vec<_> = (0..5)
+            .map(|_| {
+                beside({
+                    let c = c.clone();
+                    async move { c.wait("").await }
+                })
+            })
+            .collect();
         c.wait("").await.unwrap();
         c.delete("").await.unwrap();
         for wait in waits {
@@ -113,7 +131,9 @@ cases! {
         c.wait("e").await.unwrap();
         let mut raw = wire::Raw::dial(c.address()).await.unwrap();
         let sent = raw.frame(1, 1, &vec![b'x'; 5 << 20]).await;
-        if sent.is_ok() && let Some((stream, payload)) = raw.answer().await.unwrap() {
+        if sent.is_ok()
+            && let Some((stream, payload)) = raw.answer().await.unwrap()
+        {
             assert_eq!(stream, 1);
             let response = Response::parse_from_bytes(&payload).unwrap();
             assert_eq!(response.status.code(), Code::RESOURCE_EXHAUSTED);
@@ -156,5 +176,52 @@ cases! {
         let plan = lab.plan("j11").env("NOTIFY_SOCKET", "/run/nobody");
         let c = within(Duration::from_secs(20), "Create and Start", plan.run()).await;
         assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
+    }
+
+    async fn a_create_whose_connection_closed_is_undone(lab) {
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
+        lab.fake().set(&[on("create").of("gone").before(500).after(500)]);
+        let c = lab.plan("gone").fake().group("keeper").boot().await;
+        let creating = beside({
+            let c = c.clone();
+            async move { c.create().await }
+        });
+        lab.fake().begun("create", 2).await;
+        creating.abort();
+        c.close();
+        let state = lab.runtime_root().join(lab.namespace()).join("gone");
+        until("the runtime was asked to delete", || {
+            lab.fake().calls().iter().any(|call| call.command == "delete" && call.id == "gone")
+        })
+        .await;
+        until("the runtime's state is gone", || !state.exists()).await;
+        c.forget();
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
+    }
+
+    async fn work_goes_on_when_its_caller_has_left(lab) {
+        let c = lab.plan("work").fake().run().await;
+        lab.fake().set(&[on("kill").before(1500)]);
+        let mut hurry = c.context();
+        hurry.timeout_nano = 200_000_000;
+        let mut request = gam_protos::task::KillRequest::new();
+        request.id = "work".into();
+        request.signal = 9;
+        assert!(c.client().kill(hurry, &request).await.is_err());
+        assert_eq!(within(Duration::from_secs(20), "Wait", c.wait("")).await.unwrap().exit_status, 137);
+    }
+
+    async fn d2_a_delete_whose_caller_left_is_answered_again(lab) {
+        let c = lab.plan("d2").fake().script("exit 21").run().await;
+        c.wait("").await.unwrap();
+        lab.fake().set(&[on("delete").before(1500)]);
+        let mut hurry = c.context();
+        hurry.timeout_nano = 200_000_000;
+        let mut request = gam_protos::task::DeleteRequest::new();
+        request.id = "d2".into();
+        assert!(c.client().delete(hurry, &request).await.is_err());
+        assert_eq!(c.delete("").await.unwrap().exit_status, 21);
+        lab.events().wait_for(Kind::Delete, "d2", "").await;
+        assert_eq!(lab.events().count(Kind::Delete, "d2", ""), 1);
     }
 }

@@ -64,7 +64,8 @@ cases! {
                 let kinds: Vec<Kind> = lab.events().of(&id).iter().map(|event| event.kind).collect();
                 assert_eq!(kinds, [Kind::Create, Kind::Start, Kind::Exit, Kind::Delete]);
             }
-        }).await;
+        })
+        .await;
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -95,7 +96,8 @@ cases! {
                 c.delete("").await.unwrap();
                 c.remove().await;
             }
-        }).await;
+        })
+        .await;
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -110,10 +112,14 @@ cases! {
                 assert_eq!(wait(&c, &id).await, n as u32 % 100);
                 c.delete(&id).await.unwrap();
             }
-        }).await;
-        lab.events().until("every exit", |list| {
-            list.iter().filter(|event| event.kind == Kind::Exit && !event.exec.is_empty()).count() == times()
-        }).await;
+        })
+        .await;
+        lab.events()
+            .until("every exit", |list| {
+                list.iter().filter(|event| event.kind == Kind::Exit && !event.exec.is_empty()).count()
+                    == times()
+            })
+            .await;
         assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -136,7 +142,8 @@ cases! {
                 c.delete("").await.unwrap();
                 c.remove().await;
             }
-        }).await;
+        })
+        .await;
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -158,7 +165,8 @@ cases! {
                 assert_eq!(wait(&c, &id).await, 0);
                 c.delete(&id).await.unwrap();
             }
-        }).await;
+        })
+        .await;
     }
 
     async fn d2_repeated_pairs_of_deletes(lab) {
@@ -182,7 +190,8 @@ cases! {
                 c.remove().await;
                 assert_eq!(lab.events().count(Kind::Delete, &id, ""), 1);
             }
-        }).await;
+        })
+        .await;
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -206,7 +215,8 @@ cases! {
                 c.delete("").await.unwrap();
                 c.remove().await;
             }
-        }).await;
+        })
+        .await;
         assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
     }
 }

@@ -32,7 +32,11 @@ cases! {
             c.resume().await.unwrap();
             assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
         }
-        lab.events().until("5 resumptions", |list| list.iter().filter(|event| event.kind == Kind::Resumed).count() == 5).await;
+        lab.events()
+            .until("5 resumptions", |list| {
+                list.iter().filter(|event| event.kind == Kind::Resumed).count() == 5
+            })
+            .await;
     }
 
     async fn g2_a_paused_container_can_be_killed(lab) {
@@ -57,10 +61,16 @@ cases! {
     async fn g3_a_kill_that_hangs_blocks_nothing_else(lab) {
         let c = lab.plan("g3").fake().run().await;
         lab.fake().set(&[on("kill").before(5000)]);
-        let killing = beside({ let c = c.clone(); async move { c.kill("", 9).await } });
+        let killing = beside({
+            let c = c.clone();
+            async move { c.kill("", 9).await }
+        });
         lab.fake().begun("kill", 1).await;
         within(Duration::from_secs(2), "State", c.state("")).await.unwrap();
-        let more = beside({ let c = c.clone(); async move { c.kill("", 9).await } });
+        let more = beside({
+            let c = c.clone();
+            async move { c.kill("", 9).await }
+        });
         within(Duration::from_secs(2), "State", c.state("")).await.unwrap();
         killing.await.unwrap().unwrap();
         c.wait("").await.unwrap();
@@ -76,7 +86,12 @@ cases! {
 
     async fn g4_the_runtime_s_words_become_codes(lab) {
         let c = lab.plan("g4").fake().run().await;
-        for text in ["os: process already finished", "container not running", "no such process", "container does not exist"] {
+        for text in [
+            "os: process already finished",
+            "container not running",
+            "no such process",
+            "container does not exist",
+        ] {
             lab.fake().set(&[on("kill").fails(text)]);
             assert_eq!(code(&c.kill("", 15).await), Code::NOT_FOUND, "{text}");
         }
@@ -99,7 +114,10 @@ cases! {
         c.run_exec("e", &["sleep", "1000"]).await.unwrap();
         c.exec("f", &["true"]).await.unwrap();
         lab.fake().set(&[on("pause").before(2000)]);
-        let pausing = beside({ let c = c.clone(); async move { c.pause().await } });
+        let pausing = beside({
+            let c = c.clone();
+            async move { c.pause().await }
+        });
         lab.fake().begun("pause", 1).await;
         assert_eq!(c.status("").await.unwrap(), Status::PAUSING);
         pausing.await.unwrap().unwrap();
@@ -122,7 +140,11 @@ cases! {
     }
 
     async fn g6_every_signal_number_is_taken(lab) {
-        let c = lab.plan("g6").script("trap 'echo' 34 64; trap '' 10; while true; do sleep 0.1; done").run().await;
+        let c = lab
+            .plan("g6")
+            .script("trap 'echo' 34 64; trap '' 10; while true; do sleep 0.1; done")
+            .run()
+            .await;
         for signal in [0, 10, 17, 18] {
             c.kill("", signal).await.unwrap_or_else(|error| panic!("signal {signal}: {error}"));
         }

@@ -87,7 +87,10 @@ cases! {
         lab.fake().set(&[on("exec").middle(500).after(500)]);
         let c = lab.plan("a4").fake().run().await;
         c.exec("e", &["sleep", "1"]).await.unwrap();
-        let starting = { let c = c.clone(); tokio::spawn(async move { c.start("e").await }) };
+        let starting = {
+            let c = c.clone();
+            tokio::spawn(async move { c.start("e").await })
+        };
         lab.fake().begun("exec", 1).await;
         c.kill("", 9).await.unwrap();
         let started = starting.await.unwrap();
@@ -178,7 +181,9 @@ cases! {
             }
         });
         together(execs).await;
-        lab.events().until("50 exits", |list| list.iter().filter(|event| event.kind == Kind::Exit).count() == 50).await;
+        lab.events()
+            .until("50 exits", |list| list.iter().filter(|event| event.kind == Kind::Exit).count() == 50)
+            .await;
         assert_eq!(c.status("").await.unwrap(), Status::RUNNING);
     }
 
@@ -204,7 +209,10 @@ cases! {
         lab.fake().set(&[on("exec").middle(3000)]);
         let c = lab.plan("a12").fake().run().await;
         c.exec("e", &["sleep", "1000"]).await.unwrap();
-        let starting = { let c = c.clone(); tokio::spawn(async move { c.start("e").await.unwrap() }) };
+        let starting = {
+            let c = c.clone();
+            tokio::spawn(async move { c.start("e").await.unwrap() })
+        };
         lab.fake().begun("exec", 1).await;
         let since = Instant::now();
         c.state("e").await.unwrap();
@@ -219,7 +227,10 @@ cases! {
 
     async fn a13_an_exec_id_is_given_once(lab) {
         let c = lab.plan("a13").fake().run().await;
-        let both = (0..2).map(|_| { let c = c.clone(); async move { code(&c.exec("e", &["true"]).await) } });
+        let both = (0..2).map(|_| {
+            let c = c.clone();
+            async move { code(&c.exec("e", &["true"]).await) }
+        });
         let mut codes = together(both).await;
         codes.sort_by_key(|code| *code as i32);
         assert_eq!(codes, [Code::OK, Code::ALREADY_EXISTS]);

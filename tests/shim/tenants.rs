@@ -35,7 +35,11 @@ cases! {
     }
 
     async fn k1_the_same_id_in_two_namespaces_of_one_manager(lab) {
-        std::fs::write(lab.config_file(), "linger = \"1s\"\ngrouping = \"node\"\n").unwrap();
+        std::fs::write(
+            lab.config_file(),
+            "linger = \"1s\"\ngrouping = \"node\"\n[events]\npatience = \"3s\"\n",
+        )
+        .unwrap();
         the_same_id_twice(&lab).await;
     }
 
@@ -75,7 +79,12 @@ cases! {
             ("missing", Config::Missing),
             ("empty", Config::Raw(Vec::new())),
             ("cut", Config::Raw(b"{\"ociVersion\": \"1.0.2\", \"process\": {".to_vec())),
-            ("wrong", Config::Raw(b"{\"process\": 7, \"linux\": [], \"annotations\": \"x\", \"root\": null}".to_vec())),
+            (
+                "wrong",
+                Config::Raw(
+                    b"{\"process\": 7, \"linux\": [], \"annotations\": \"x\", \"root\": null}".to_vec(),
+                ),
+            ),
         ];
         for (id, config) in broken {
             let Ok(c) = lab.plan(id).group("good").config(config).try_boot().await else { continue };
@@ -90,7 +99,10 @@ cases! {
         let good = lab.plan("good").fake().group("good").run().await;
         lab.fake().set(&[on("create").of("stuck").before(15_000)]);
         let stuck = lab.plan("stuck").fake().group("good").boot().await;
-        let creating = tokio::spawn({ let stuck = stuck.clone(); async move { stuck.create().await } });
+        let creating = tokio::spawn({
+            let stuck = stuck.clone();
+            async move { stuck.create().await }
+        });
         lab.fake().begun("create", 2).await;
         for n in 0..5 {
             let c = lab.plan(&format!("next{n}")).fake().group("good").script("exit 0").run().await;

@@ -134,3 +134,9 @@ proptest! {
         let _ = read(&value);
     }
 }
+
+#[test]
+fn the_example_holds_the_defaults() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config.toml");
+    assert_eq!(Config::read(&path).unwrap(), Config::default());
+}

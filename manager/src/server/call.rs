@@ -195,7 +195,8 @@ impl Drop for Reply {
             stream: self.stream,
             method: std::mem::take(&mut self.method),
             since: self.since,
-            owed: true,
+            // One that cannot be spawned any more is dropped in its turn, and owes nothing.
+            owed: false,
         };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(reply.refuse(Code::INTERNAL, "the handler of the request panicked".to_owned()));

@@ -80,7 +80,8 @@ pub(super) fn launch(
     };
     let program = std::env::current_exe().map_err(spawn_error)?;
     let command = Command::new(program).args(args.to_args()).cwd("/").new_session(true);
-    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GAM_"));
+    let ours =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GAM_"));
     let command = ours.fold(command, Command::keep_env);
     let command = KEPT.into_iter().fold(command, Command::keep_env).fd(READY_FD, told);
     let pid = command.spawn_unwaited().map_err(spawn_error)?;

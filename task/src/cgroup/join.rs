@@ -1,55 +1,71 @@
-//! Putting a process into a cgroup by its path, as the option `ShimCgroup` wants it for the manager.
+//! Putting a process into a cgroup that is there already (the option `shim_cgroup`, BEHAVIOUR E13).
 
-use std::fs;
 use std::io;
 use std::path::{Component, Path};
 
-use super::{CgroupError, locate};
+use super::place::Host;
+use super::{CgroupError, tree};
 
-/// Puts process `pid` into the cgroup `path` of every hierarchy, which is made where it is missing.
+/// Moves the process `pid` with all its threads into the cgroup `path`, which is named from the top of each hierarchy: on
+/// v1 for every controller that has such a cgroup, on v2 the only one. Children that it has already stay where they are.
 ///
 /// # Errors
-/// [`CgroupError::Path`] for a path that leads elsewhere; what the kernel refuses.
+/// [`CgroupError::BadPath`] if the path is empty or holds `..`; [`CgroupError::Gone`] if no hierarchy has such a cgroup,
+/// for it is not made, or there is no such process; [`CgroupError::Write`] if the kernel refuses: on v2 a cgroup that has
+/// controllers enabled for its sub-cgroups takes no process (EBUSY).
 pub fn join(path: &str, pid: i32) -> Result<(), CgroupError> {
-    let inside = Path::new(path).strip_prefix("/").unwrap_or(Path::new(path));
-    let plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
-    if !plain || inside.as_os_str().is_empty() || path.contains('\0') {
-        return Err(CgroupError::Path(path.chars().take(256).collect()));
-    }
-    let mounted = locate::hierarchies()?;
-    let has_v1 = mounted.iter().any(|hierarchy| !hierarchy.unified);
-    for hierarchy in mounted {
-        // Version 2's hierarchy beside version 1's has no controllers.
-        if hierarchy.unified && has_v1 {
-            continue;
-        }
-        let directory = hierarchy.place.join(inside);
-        fs::create_dir_all(&directory).map_err(write_error(&directory))?;
-        if hierarchy.options.iter().any(|option| option == "cpuset") {
-            fill_cpuset(&hierarchy.place, inside);
-        }
-        let procs = directory.join("cgroup.procs");
-        fs::write(&procs, pid.to_string()).map_err(write_error(&procs))?;
-    }
-    Ok(())
+    join_on(&Host::live(), path, pid)
 }
 
-/// A new cpuset has no processors and takes no process: it gets its parent's.
-fn fill_cpuset(place: &Path, inside: &Path) {
-    let mut directory = place.to_path_buf();
-    for part in inside.components() {
-        let parent = directory.clone();
-        directory.push(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let empty = fs::read_to_string(directory.join(file)).is_ok_and(|text| text.trim().is_empty());
-            if empty && let Ok(text) = fs::read_to_string(parent.join(file)) {
-                let _ = fs::write(directory.join(file), text);
-            }
+fn join_on(host: &Host, path: &str, pid: i32) -> Result<(), CgroupError> {
+    let refused = |why| CgroupError::BadPath { path: path.into(), why };
+    let mut parts = Path::new(path).components().peekable();
+    if parts.any(|part| part == Component::ParentDir) {
+        return Err(refused("it holds .."));
+    }
+    if Path::new(path).components().all(|part| !matches!(part, Component::Normal(_))) {
+        return Err(refused("it names no cgroup"));
+    }
+    let mut joined = false;
+    for directory in host.named(Path::new(path))? {
+        let file = directory.join("cgroup.procs");
+        match tree::write(&file, &pid.to_string()) {
+            Ok(()) => joined = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CgroupError::writing(&file, error)),
         }
     }
+    if joined { Ok(()) } else { Err(CgroupError::Gone { path: path.into() }) }
 }
 
-fn write_error(path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
-    let path = path.to_path_buf();
-    move |source| CgroupError::Write { path, source }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn e13_every_controller_that_has_the_cgroup_is_joined() {
+        let root = tempfile::tempdir().unwrap();
+        let cgroups = root.path().join("sys/fs/cgroup");
+        fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        let mounts = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+            33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            34 31 0:31 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+            35 31 0:32 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        fs::write(root.path().join("proc/self/mountinfo"), mounts).unwrap();
+        for controller in ["cpu", "memory", "unified"] {
+            let shim = cgroups.join(controller).join("gam/shim");
+            fs::create_dir_all(&shim).unwrap();
+            fs::write(shim.join("cgroup.procs"), "").unwrap();
+        }
+        let host = Host::at(root.path());
+        join_on(&host, "/gam/shim", 42).unwrap();
+        let procs =
+            |name: &str| fs::read_to_string(cgroups.join(name).join("gam/shim/cgroup.procs")).unwrap();
+        assert_eq!([procs("cpu"), procs("memory"), procs("unified")], ["42", "42", ""]);
+        assert!(matches!(join_on(&host, "/none", 42), Err(CgroupError::Gone { .. })));
+        assert!(matches!(join_on(&host, "/gam/../shim", 42), Err(CgroupError::BadPath { .. })));
+        assert!(matches!(join_on(&host, "/", 42), Err(CgroupError::BadPath { .. })));
+    }
 }

@@ -1,218 +1,177 @@
-//! Stats of version 1.
+//! What v1 accounts (`Documentation/admin-guide/cgroup-v1`).
 
-use std::fs;
-use std::path::Path;
+mod blkio;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use gam_protos::cgroups_v1::{
-    BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat,
-    Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
+    CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat, RdmaEntry,
+    RdmaStat, Throttle,
 };
+use protobuf::MessageField;
 
-use super::files::{number, page_sizes, pairs, parse, rdma, text};
-use super::{Cgroup, CgroupError};
+use super::CgroupError;
+use super::files::{Dir, Text, fill};
 
-/// Nanoseconds of a tick of `cpuacct.stat`: the kernel counts a hundred a second there, whatever its own clock.
+/// Nanoseconds in one tick of `cpuacct.stat`: USER_HZ, a constant 100 of the interface on every architecture but alpha
+/// and ia64.
 const TICK: u64 = 10_000_000;
 
-pub(super) fn stats(cgroup: &Cgroup) -> Result<Metrics, CgroupError> {
+/// The metrics of the cgroup with these directories. Those that are missing are left out.
+pub(super) fn stats(paths: &BTreeMap<String, PathBuf>) -> Result<Metrics, CgroupError> {
+    let open = |controller: &str| match paths.get(controller).map(|path| Dir::open(path)) {
+        None | Some(Err(CgroupError::Gone { .. })) => Ok(None),
+        Some(other) => other.map(Some),
+    };
     let mut metrics = Metrics::new();
-    if let Some(directory) = cgroup.directory("hugetlb") {
-        metrics.hugetlb = huge_pages(directory)?;
+    let (cpu, cpuacct) = (open("cpu")?, open("cpuacct")?);
+    if cpu.is_some() || cpuacct.is_some() {
+        let mut stat = CPUStat::new();
+        stat.usage = MessageField::from_option(cpuacct.as_ref().map(usage).transpose()?);
+        stat.throttling = MessageField::from_option(cpu.as_ref().map(throttling).transpose()?);
+        metrics.cpu = MessageField::some(stat);
     }
-    if let Some(directory) = cgroup.directory("pids") {
-        metrics.pids = Some(PidsStat {
-            current: number(directory, "pids.current")?,
-            limit: pids_limit(directory)?,
-            ..PidsStat::new()
-        })
-        .into();
+    if let Some(memory_dir) = open("memory")? {
+        metrics.memory = MessageField::some(memory(&memory_dir)?);
+        if let Some(text) = memory_dir.text("memory.oom_control")? {
+            let mut control = MemoryOomControl::new();
+            fill!(text, control, {
+                "oom_kill_disable" => oom_kill_disable,
+                "under_oom" => under_oom,
+                "oom_kill" => oom_kill,
+            });
+            metrics.memory_oom_control = MessageField::some(control);
+        }
     }
-    metrics.cpu = Some(cpu(cgroup)?).into();
-    if let Some(directory) = cgroup.directory("memory") {
-        metrics.memory = Some(memory(directory)?).into();
-        let control = pairs(directory, "memory.oom_control")?;
-        let field = |name: &str| control.get(name).copied().unwrap_or_default();
-        metrics.memory_oom_control = Some(MemoryOomControl {
-            oom_kill_disable: field("oom_kill_disable"),
-            under_oom: field("under_oom"),
-            oom_kill: field("oom_kill"),
-            ..MemoryOomControl::new()
-        })
-        .into();
+    if let Some(text) = open("pids")? {
+        let mut pids = PidsStat::new();
+        pids.current = text.number("pids.current")?.unwrap_or(0);
+        // On v1 containerd writes "no limit" as 0.
+        pids.limit = text.number("pids.max")?.filter(|limit| *limit != u64::MAX).unwrap_or(0);
+        metrics.pids = MessageField::some(pids);
     }
-    if let Some(directory) = cgroup.directory("blkio") {
-        metrics.blkio = Some(block(directory)?).into();
+    if let Some(blkio_dir) = open("blkio")? {
+        metrics.blkio = MessageField::some(blkio::stats(&blkio_dir)?);
     }
-    if let Some(directory) = cgroup.directory("rdma") {
-        metrics.rdma = Some(RdmaStat {
-            current: rdma_of(directory, "rdma.current")?,
-            limit: rdma_of(directory, "rdma.max")?,
-            ..RdmaStat::new()
-        })
-        .into();
+    if let Some(hugetlb_dir) = open("hugetlb")? {
+        metrics.hugetlb = hugetlb(&hugetlb_dir)?;
+    }
+    if let Some(rdma_dir) = open("rdma")? {
+        let mut rdma = RdmaStat::new();
+        rdma.current = entries(rdma_dir.text("rdma.current")?)?;
+        rdma.limit = entries(rdma_dir.text("rdma.max")?)?;
+        metrics.rdma = MessageField::some(rdma);
     }
     Ok(metrics)
 }
 
-/// containerd's own shim answers 0 for no limit.
-fn pids_limit(directory: &Path) -> Result<u64, CgroupError> {
-    let limit = number(directory, "pids.max")?;
-    Ok(if limit == u64::MAX { 0 } else { limit })
+fn usage(dir: &Dir) -> Result<CPUUsage, CgroupError> {
+    let mut usage = CPUUsage::new();
+    usage.total = dir.number("cpuacct.usage")?.unwrap_or(0);
+    if let Some(text) = dir.text("cpuacct.stat")? {
+        fill!(text, usage, { "user" => user, "system" => kernel, });
+        usage.user = usage.user.saturating_mul(TICK);
+        usage.kernel = usage.kernel.saturating_mul(TICK);
+    }
+    if let Some(text) = dir.text("cpuacct.usage_percpu")? {
+        for word in text.lines().flat_map(str::split_ascii_whitespace) {
+            usage.per_cpu.push(text.number(word)?);
+        }
+    }
+    Ok(usage)
 }
 
-fn huge_pages(directory: &Path) -> Result<Vec<HugetlbStat>, CgroupError> {
-    let mut found = Vec::new();
-    for pagesize in page_sizes(directory, ".usage_in_bytes") {
-        let file = |name: &str| format!("hugetlb.{pagesize}.{name}");
-        found.push(HugetlbStat {
-            usage: number(directory, &file("usage_in_bytes"))?,
-            max: number(directory, &file("max_usage_in_bytes"))?,
-            failcnt: number(directory, &file("failcnt"))?,
-            pagesize,
-            ..HugetlbStat::new()
+fn throttling(dir: &Dir) -> Result<Throttle, CgroupError> {
+    let mut throttle = Throttle::new();
+    if let Some(text) = dir.text("cpu.stat")? {
+        fill!(text, throttle, {
+            "nr_periods" => periods,
+            "nr_throttled" => throttled_periods,
+            "throttled_time" => throttled_time,
         });
+    }
+    Ok(throttle)
+}
+
+fn memory(dir: &Dir) -> Result<MemoryStat, CgroupError> {
+    let mut stat = MemoryStat::new();
+    if let Some(text) = dir.text("memory.stat")? {
+        fill!(text, stat, {
+            "cache" => cache,
+            "rss" => rss,
+            "rss_huge" => rss_huge,
+            "mapped_file" => mapped_file,
+            "dirty" => dirty,
+            "writeback" => writeback,
+            "pgpgin" => pg_pg_in,
+            "pgpgout" => pg_pg_out,
+            "pgfault" => pg_fault,
+            "pgmajfault" => pg_maj_fault,
+            "inactive_anon" => inactive_anon,
+            "active_anon" => active_anon,
+            "inactive_file" => inactive_file,
+            "active_file" => active_file,
+            "unevictable" => unevictable,
+            "hierarchical_memory_limit" => hierarchical_memory_limit,
+            "hierarchical_memsw_limit" => hierarchical_swap_limit,
+            "total_cache" => total_cache,
+            "total_rss" => total_rss,
+            "total_rss_huge" => total_rss_huge,
+            "total_mapped_file" => total_mapped_file,
+            "total_dirty" => total_dirty,
+            "total_writeback" => total_writeback,
+            "total_pgpgin" => total_pg_pg_in,
+            "total_pgpgout" => total_pg_pg_out,
+            "total_pgfault" => total_pg_fault,
+            "total_pgmajfault" => total_pg_maj_fault,
+            "total_inactive_anon" => total_inactive_anon,
+            "total_active_anon" => total_active_anon,
+            "total_inactive_file" => total_inactive_file,
+            "total_active_file" => total_active_file,
+            "total_unevictable" => total_unevictable,
+        });
+    }
+    stat.usage = memory_entry(dir, "memory")?;
+    stat.swap = memory_entry(dir, "memory.memsw")?;
+    stat.kernel = memory_entry(dir, "memory.kmem")?;
+    stat.kernel_tcp = memory_entry(dir, "memory.kmem.tcp")?;
+    Ok(stat)
+}
+
+fn memory_entry(dir: &Dir, prefix: &str) -> Result<MessageField<MemoryEntry>, CgroupError> {
+    let Some(usage) = dir.number(&format!("{prefix}.usage_in_bytes"))? else {
+        return Ok(MessageField::none());
+    };
+    let mut entry = MemoryEntry::new();
+    entry.usage = usage;
+    entry.limit = dir.number(&format!("{prefix}.limit_in_bytes"))?.unwrap_or(0);
+    entry.max = dir.number(&format!("{prefix}.max_usage_in_bytes"))?.unwrap_or(0);
+    entry.failcnt = dir.number(&format!("{prefix}.failcnt"))?.unwrap_or(0);
+    Ok(MessageField::some(entry))
+}
+
+fn hugetlb(dir: &Dir) -> Result<Vec<HugetlbStat>, CgroupError> {
+    let mut found = Vec::new();
+    for size in dir.page_sizes("usage_in_bytes")? {
+        let mut stat = HugetlbStat::new();
+        stat.usage = dir.number(&format!("hugetlb.{size}.usage_in_bytes"))?.unwrap_or(0);
+        stat.max = dir.number(&format!("hugetlb.{size}.max_usage_in_bytes"))?.unwrap_or(0);
+        stat.failcnt = dir.number(&format!("hugetlb.{size}.failcnt"))?.unwrap_or(0);
+        stat.pagesize = size;
+        found.push(stat);
     }
     Ok(found)
 }
 
-fn cpu(cgroup: &Cgroup) -> Result<CPUStat, CgroupError> {
-    let mut cpu = CPUStat::new();
-    if let Some(directory) = cgroup.directory("cpuacct") {
-        let ticks = pairs(directory, "cpuacct.stat")?;
-        let of = |name: &str| ticks.get(name).copied().unwrap_or_default().saturating_mul(TICK);
-        let each = text(directory, "cpuacct.usage_percpu")?.unwrap_or_default();
-        cpu.usage = Some(CPUUsage {
-            total: number(directory, "cpuacct.usage")?,
-            kernel: of("system"),
-            user: of("user"),
-            per_cpu: each.split_ascii_whitespace().filter_map(parse).collect(),
-            ..CPUUsage::new()
-        })
-        .into();
-    }
-    if let Some(directory) = cgroup.directory("cpu") {
-        let counts = pairs(directory, "cpu.stat")?;
-        let field = |name: &str| counts.get(name).copied().unwrap_or_default();
-        cpu.throttling = Some(Throttle {
-            periods: field("nr_periods"),
-            throttled_periods: field("nr_throttled"),
-            throttled_time: field("throttled_time"),
-            ..Throttle::new()
-        })
-        .into();
-    }
-    Ok(cpu)
-}
-
-fn memory(directory: &Path) -> Result<MemoryStat, CgroupError> {
-    let counts = pairs(directory, "memory.stat")?;
-    let field = |name: &str| counts.get(name).copied().unwrap_or_default();
-    Ok(MemoryStat {
-        cache: field("cache"),
-        rss: field("rss"),
-        rss_huge: field("rss_huge"),
-        mapped_file: field("mapped_file"),
-        dirty: field("dirty"),
-        writeback: field("writeback"),
-        pg_pg_in: field("pgpgin"),
-        pg_pg_out: field("pgpgout"),
-        pg_fault: field("pgfault"),
-        pg_maj_fault: field("pgmajfault"),
-        inactive_anon: field("inactive_anon"),
-        active_anon: field("active_anon"),
-        inactive_file: field("inactive_file"),
-        active_file: field("active_file"),
-        unevictable: field("unevictable"),
-        hierarchical_memory_limit: field("hierarchical_memory_limit"),
-        hierarchical_swap_limit: field("hierarchical_memsw_limit"),
-        total_cache: field("total_cache"),
-        total_rss: field("total_rss"),
-        total_rss_huge: field("total_rss_huge"),
-        total_mapped_file: field("total_mapped_file"),
-        total_dirty: field("total_dirty"),
-        total_writeback: field("total_writeback"),
-        total_pg_pg_in: field("total_pgpgin"),
-        total_pg_pg_out: field("total_pgpgout"),
-        total_pg_fault: field("total_pgfault"),
-        total_pg_maj_fault: field("total_pgmajfault"),
-        total_inactive_anon: field("total_inactive_anon"),
-        total_active_anon: field("total_active_anon"),
-        total_inactive_file: field("total_inactive_file"),
-        total_active_file: field("total_active_file"),
-        total_unevictable: field("total_unevictable"),
-        usage: entry(directory, "memory")?.into(),
-        swap: entry(directory, "memory.memsw")?.into(),
-        kernel: entry(directory, "memory.kmem")?.into(),
-        kernel_tcp: entry(directory, "memory.kmem.tcp")?.into(),
-        ..MemoryStat::new()
-    })
-}
-
-/// One kind of memory; none where the kernel does not count it.
-fn entry(directory: &Path, prefix: &str) -> Result<Option<MemoryEntry>, CgroupError> {
-    if !directory.join(format!("{prefix}.usage_in_bytes")).exists() {
-        return Ok(None);
-    }
-    Ok(Some(MemoryEntry {
-        limit: number(directory, &format!("{prefix}.limit_in_bytes"))?,
-        usage: number(directory, &format!("{prefix}.usage_in_bytes"))?,
-        max: number(directory, &format!("{prefix}.max_usage_in_bytes"))?,
-        failcnt: number(directory, &format!("{prefix}.failcnt"))?,
-        ..MemoryEntry::new()
-    }))
-}
-
-/// The kernel's recursive counts; where it has none (the scheduler is not CFQ or BFQ), those of throttling.
-fn block(directory: &Path) -> Result<BlkIOStat, CgroupError> {
-    let of = |name: &str| entries(directory, &format!("blkio.{name}_recursive"));
-    let mut stat = BlkIOStat {
-        io_service_bytes_recursive: of("io_service_bytes")?,
-        io_serviced_recursive: of("io_serviced")?,
-        io_queued_recursive: of("io_queued")?,
-        io_service_time_recursive: of("io_service_time")?,
-        io_wait_time_recursive: of("io_wait_time")?,
-        io_merged_recursive: of("io_merged")?,
-        io_time_recursive: of("time")?,
-        sectors_recursive: of("sectors")?,
-        ..BlkIOStat::new()
+fn entries(text: Option<Text>) -> Result<Vec<RdmaEntry>, CgroupError> {
+    let found = text.map(|text| text.rdma()).transpose()?.unwrap_or_default();
+    let entry = |(device, handles, objects)| {
+        let mut entry = RdmaEntry::new();
+        entry.device = device;
+        entry.hca_handles = handles;
+        entry.hca_objects = objects;
+        entry
     };
-    if stat.io_serviced_recursive.is_empty() {
-        stat.io_service_bytes_recursive = entries(directory, "blkio.throttle.io_service_bytes")?;
-        stat.io_serviced_recursive = entries(directory, "blkio.throttle.io_serviced")?;
-    }
-    Ok(stat)
-}
-
-/// Lines `MAJOR:MINOR OP VALUE`, or `MAJOR:MINOR VALUE`; the total at the end is nobody's.
-fn entries(directory: &Path, name: &str) -> Result<Vec<BlkIOEntry>, CgroupError> {
-    let text = text(directory, name)?.unwrap_or_default();
-    let line = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let (major, minor) = words.next()?.split_once(':')?;
-        let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
-        let (op, value) = match (words.next()?, words.next()) {
-            (op, Some(value)) => (op.to_owned(), value),
-            (value, None) => (String::new(), value),
-        };
-        let device = device(major, minor);
-        Some(BlkIOEntry { op, device, major, minor, value: value.parse().ok()?, ..BlkIOEntry::new() })
-    };
-    Ok(text.lines().filter_map(line).collect())
-}
-
-/// A block device's name under `/dev`, as the kernel says; empty if it says none.
-fn device(major: u64, minor: u64) -> String {
-    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
-    name.map_or_else(String::new, |name| format!("/dev/{name}"))
-}
-
-fn rdma_of(directory: &Path, name: &str) -> Result<Vec<RdmaEntry>, CgroupError> {
-    let entry = |(device, hca_handles, hca_objects)| RdmaEntry {
-        device,
-        hca_handles,
-        hca_objects,
-        ..RdmaEntry::new()
-    };
-    Ok(rdma(directory, name)?.into_iter().map(entry).collect())
+    Ok(found.into_iter().map(entry).collect())
 }

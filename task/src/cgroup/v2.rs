@@ -1,4 +1,4 @@
-//! Stats of version 2.
+//! What v2 accounts (`Documentation/admin-guide/cgroup-v2.rst`).
 
 use std::path::Path;
 
@@ -6,187 +6,175 @@ use gam_protos::cgroups_v2::{
     CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats, PidsStat,
     RdmaEntry, RdmaStat,
 };
+use protobuf::MessageField;
 
 use super::CgroupError;
-use super::files::{number, page_sizes, pairs, rdma, text};
+use super::files::{Dir, Text, fill};
 
-pub(super) fn stats(directory: &Path) -> Result<Metrics, CgroupError> {
+/// The metrics of the cgroup at `path`. A controller that is not enabled there has no files and is left out.
+pub(super) fn stats(path: &Path) -> Result<Metrics, CgroupError> {
+    let dir = Dir::open(path)?;
     let mut metrics = Metrics::new();
-    metrics.pids = Some(PidsStat {
-        current: number(directory, "pids.current")?,
-        limit: number(directory, "pids.max")?,
-        ..PidsStat::new()
-    })
-    .into();
-    metrics.cpu = Some(cpu(directory)?).into();
-    metrics.memory = Some(memory(directory)?).into();
-    metrics.rdma = Some(RdmaStat {
-        current: rdma_of(directory, "rdma.current")?,
-        limit: rdma_of(directory, "rdma.max")?,
-        ..RdmaStat::new()
-    })
-    .into();
-    metrics.io = Some(IOStat {
-        usage: io(directory)?,
-        psi: pressure(directory, "io.pressure")?.into(),
-        ..IOStat::new()
-    })
-    .into();
-    metrics.hugetlb = huge_pages(directory)?;
-    let events = pairs(directory, "memory.events")?;
-    let event = |name: &str| events.get(name).copied().unwrap_or_default();
-    metrics.memory_events = Some(MemoryEvents {
-        low: event("low"),
-        high: event("high"),
-        max: event("max"),
-        oom: event("oom"),
-        oom_kill: event("oom_kill"),
-        ..MemoryEvents::new()
-    })
-    .into();
+    if let Some(current) = dir.number("pids.current")? {
+        let mut pids = PidsStat::new();
+        pids.current = current;
+        pids.limit = dir.number("pids.max")?.unwrap_or(0);
+        metrics.pids = MessageField::some(pids);
+    }
+    metrics.cpu = cpu(&dir)?;
+    metrics.memory = memory(&dir)?;
+    if let Some(text) = dir.text("memory.events")? {
+        let mut events = MemoryEvents::new();
+        fill!(text, events, {
+            "low" => low,
+            "high" => high,
+            "max" => max,
+            "oom" => oom,
+            "oom_kill" => oom_kill,
+        });
+        metrics.memory_events = MessageField::some(events);
+    }
+    if let Some(text) = dir.text("rdma.current")? {
+        let mut rdma = RdmaStat::new();
+        rdma.current = entries(&text)?;
+        rdma.limit = dir.text("rdma.max")?.map(|text| entries(&text)).transpose()?.unwrap_or_default();
+        metrics.rdma = MessageField::some(rdma);
+    }
+    metrics.io = io(&dir)?;
+    for size in dir.page_sizes("current")? {
+        let mut stat = HugeTlbStat::new();
+        stat.current = dir.number(&format!("hugetlb.{size}.current"))?.unwrap_or(0);
+        stat.max = dir.number(&format!("hugetlb.{size}.max"))?.unwrap_or(0);
+        if let Some(events) = dir.text(&format!("hugetlb.{size}.events"))? {
+            stat.failcnt = events.value("max")?.unwrap_or(0);
+        }
+        stat.pagesize = size;
+        metrics.hugetlb.push(stat);
+    }
     Ok(metrics)
 }
 
-fn cpu(directory: &Path) -> Result<CPUStat, CgroupError> {
-    let counts = pairs(directory, "cpu.stat")?;
-    let field = |name: &str| counts.get(name).copied().unwrap_or_default();
-    Ok(CPUStat {
-        usage_usec: field("usage_usec"),
-        user_usec: field("user_usec"),
-        system_usec: field("system_usec"),
-        nr_periods: field("nr_periods"),
-        nr_throttled: field("nr_throttled"),
-        throttled_usec: field("throttled_usec"),
-        nr_bursts: field("nr_bursts"),
-        burst_usec: field("burst_usec"),
-        psi: pressure(directory, "cpu.pressure")?.into(),
-        ..CPUStat::new()
-    })
+fn cpu(dir: &Dir) -> Result<MessageField<CPUStat>, CgroupError> {
+    let Some(text) = dir.text("cpu.stat")? else { return Ok(MessageField::none()) };
+    let mut stat = CPUStat::new();
+    fill!(text, stat, {
+        "usage_usec" => usage_usec,
+        "user_usec" => user_usec,
+        "system_usec" => system_usec,
+        "nr_periods" => nr_periods,
+        "nr_throttled" => nr_throttled,
+        "throttled_usec" => throttled_usec,
+        "nr_bursts" => nr_bursts,
+        "burst_usec" => burst_usec,
+    });
+    stat.psi = pressure(dir, "cpu.pressure")?;
+    Ok(MessageField::some(stat))
 }
 
-fn memory(directory: &Path) -> Result<MemoryStat, CgroupError> {
-    let counts = pairs(directory, "memory.stat")?;
-    let field = |name: &str| counts.get(name).copied().unwrap_or_default();
-    Ok(MemoryStat {
-        anon: field("anon"),
-        file: field("file"),
-        kernel_stack: field("kernel_stack"),
-        slab: field("slab"),
-        sock: field("sock"),
-        shmem: field("shmem"),
-        file_mapped: field("file_mapped"),
-        file_dirty: field("file_dirty"),
-        file_writeback: field("file_writeback"),
-        anon_thp: field("anon_thp"),
-        inactive_anon: field("inactive_anon"),
-        active_anon: field("active_anon"),
-        inactive_file: field("inactive_file"),
-        active_file: field("active_file"),
-        unevictable: field("unevictable"),
-        slab_reclaimable: field("slab_reclaimable"),
-        slab_unreclaimable: field("slab_unreclaimable"),
-        pgfault: field("pgfault"),
-        pgmajfault: field("pgmajfault"),
-        // Since Linux 5.9 these are counted apart for anonymous memory and files.
-        workingset_refault: sum(&field, "workingset_refault"),
-        workingset_activate: sum(&field, "workingset_activate"),
-        workingset_nodereclaim: field("workingset_nodereclaim"),
-        pgrefill: field("pgrefill"),
-        pgscan: field("pgscan"),
-        pgsteal: field("pgsteal"),
-        pgactivate: field("pgactivate"),
-        pgdeactivate: field("pgdeactivate"),
-        pglazyfree: field("pglazyfree"),
-        pglazyfreed: field("pglazyfreed"),
-        thp_fault_alloc: field("thp_fault_alloc"),
-        thp_collapse_alloc: field("thp_collapse_alloc"),
-        usage: number(directory, "memory.current")?,
-        usage_limit: number(directory, "memory.max")?,
-        max_usage: number(directory, "memory.peak")?,
-        swap_usage: number(directory, "memory.swap.current")?,
-        swap_limit: number(directory, "memory.swap.max")?,
-        swap_max_usage: number(directory, "memory.swap.peak")?,
-        psi: pressure(directory, "memory.pressure")?.into(),
-        ..MemoryStat::new()
-    })
+fn memory(dir: &Dir) -> Result<MessageField<MemoryStat>, CgroupError> {
+    let Some(text) = dir.text("memory.stat")? else { return Ok(MessageField::none()) };
+    let mut stat = MemoryStat::new();
+    fill!(text, stat, {
+        "anon" => anon,
+        "file" => file,
+        "kernel_stack" => kernel_stack,
+        "slab" => slab,
+        "sock" => sock,
+        "shmem" => shmem,
+        "file_mapped" => file_mapped,
+        "file_dirty" => file_dirty,
+        "file_writeback" => file_writeback,
+        "anon_thp" => anon_thp,
+        "inactive_anon" => inactive_anon,
+        "active_anon" => active_anon,
+        "inactive_file" => inactive_file,
+        "active_file" => active_file,
+        "unevictable" => unevictable,
+        "slab_reclaimable" => slab_reclaimable,
+        "slab_unreclaimable" => slab_unreclaimable,
+        "pgfault" => pgfault,
+        "pgmajfault" => pgmajfault,
+        // Since 5.9 told separately, and no longer as a sum.
+        "workingset_refault" | "workingset_refault_anon" | "workingset_refault_file" => workingset_refault,
+        "workingset_activate" | "workingset_activate_anon" | "workingset_activate_file" => workingset_activate,
+        "workingset_nodereclaim" => workingset_nodereclaim,
+        "pgrefill" => pgrefill,
+        "pgscan" => pgscan,
+        "pgsteal" => pgsteal,
+        "pgactivate" => pgactivate,
+        "pgdeactivate" => pgdeactivate,
+        "pglazyfree" => pglazyfree,
+        "pglazyfreed" => pglazyfreed,
+        "thp_fault_alloc" => thp_fault_alloc,
+        "thp_collapse_alloc" => thp_collapse_alloc,
+    });
+    stat.usage = dir.number("memory.current")?.unwrap_or(0);
+    stat.usage_limit = dir.number("memory.max")?.unwrap_or(0);
+    stat.max_usage = dir.number("memory.peak")?.unwrap_or(0);
+    stat.swap_usage = dir.number("memory.swap.current")?.unwrap_or(0);
+    stat.swap_limit = dir.number("memory.swap.max")?.unwrap_or(0);
+    stat.swap_max_usage = dir.number("memory.swap.peak")?.unwrap_or(0);
+    stat.psi = pressure(dir, "memory.pressure")?;
+    Ok(MessageField::some(stat))
 }
 
-fn sum(field: &impl Fn(&str) -> u64, name: &str) -> u64 {
-    let parts = field(&format!("{name}_anon")).saturating_add(field(&format!("{name}_file")));
-    parts.saturating_add(field(name))
-}
-
-fn io(directory: &Path) -> Result<Vec<IOEntry>, CgroupError> {
-    let text = text(directory, "io.stat")?.unwrap_or_default();
-    let line = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        let (major, minor) = words.next()?.split_once(':')?;
+fn io(dir: &Dir) -> Result<MessageField<IOStat>, CgroupError> {
+    let Some(text) = dir.text("io.stat")? else { return Ok(MessageField::none()) };
+    let mut stat = IOStat::new();
+    for (device, values) in text.nested() {
+        // A device that has gone is named "(unknown)" by some kernels.
+        if values.is_empty() || device.starts_with('(') {
+            continue;
+        }
         let mut entry = IOEntry::new();
-        entry.major = major.parse().ok()?;
-        entry.minor = minor.parse().ok()?;
-        for word in words {
-            let (key, value) = word.split_once('=')?;
-            let Ok(value) = value.parse() else { continue };
+        (entry.major, entry.minor) = text.device(device)?;
+        for (key, value) in values {
             match key {
-                "rbytes" => entry.rbytes = value,
-                "wbytes" => entry.wbytes = value,
-                "rios" => entry.rios = value,
-                "wios" => entry.wios = value,
+                "rbytes" => entry.rbytes = text.number(value)?,
+                "wbytes" => entry.wbytes = text.number(value)?,
+                "rios" => entry.rios = text.number(value)?,
+                "wios" => entry.wios = text.number(value)?,
                 _ => {}
             }
         }
-        Some(entry)
-    };
-    Ok(text.lines().filter_map(line).collect())
-}
-
-fn huge_pages(directory: &Path) -> Result<Vec<HugeTlbStat>, CgroupError> {
-    let mut found = Vec::new();
-    for pagesize in page_sizes(directory, ".current") {
-        let failures = pairs(directory, &format!("hugetlb.{pagesize}.events"))?;
-        found.push(HugeTlbStat {
-            current: number(directory, &format!("hugetlb.{pagesize}.current"))?,
-            max: number(directory, &format!("hugetlb.{pagesize}.max"))?,
-            failcnt: failures.get("max").copied().unwrap_or_default(),
-            pagesize,
-            ..HugeTlbStat::new()
-        });
+        stat.usage.push(entry);
     }
-    Ok(found)
+    stat.psi = pressure(dir, "io.pressure")?;
+    Ok(MessageField::some(stat))
 }
 
-fn rdma_of(directory: &Path, name: &str) -> Result<Vec<RdmaEntry>, CgroupError> {
-    let entry = |(device, hca_handles, hca_objects)| RdmaEntry {
-        device,
-        hca_handles,
-        hca_objects,
-        ..RdmaEntry::new()
-    };
-    Ok(rdma(directory, name)?.into_iter().map(entry).collect())
-}
-
-/// A pressure file; none where the kernel does not measure it, or not now.
-fn pressure(directory: &Path, name: &str) -> Result<Option<PSIStats>, CgroupError> {
-    let Some(text) = text(directory, name)? else { return Ok(None) };
+/// Pressure stall information: lines of `some|full avg10=PERCENT avg60=PERCENT avg300=PERCENT total=MICROSECONDS`.
+fn pressure(dir: &Dir, name: &str) -> Result<MessageField<PSIStats>, CgroupError> {
+    let Some(text) = dir.text(name)? else { return Ok(MessageField::none()) };
     let mut stats = PSIStats::new();
-    for line in text.lines() {
-        let mut words = line.split_ascii_whitespace();
-        let kind = words.next();
+    for (kind, values) in text.nested() {
         let mut data = PSIData::new();
-        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+        for (key, value) in values {
+            let percent = || value.parse::<f64>().map_err(|_| text.refused(value));
             match key {
-                "avg10" => data.avg10 = value.parse().unwrap_or_default(),
-                "avg60" => data.avg60 = value.parse().unwrap_or_default(),
-                "avg300" => data.avg300 = value.parse().unwrap_or_default(),
-                "total" => data.total = value.parse().unwrap_or_default(),
+                "avg10" => data.avg10 = percent()?,
+                "avg60" => data.avg60 = percent()?,
+                "avg300" => data.avg300 = percent()?,
+                "total" => data.total = text.number(value)?,
                 _ => {}
             }
         }
         match kind {
-            Some("some") => stats.some = Some(data).into(),
-            Some("full") => stats.full = Some(data).into(),
+            "some" => stats.some = MessageField::some(data),
+            "full" => stats.full = MessageField::some(data),
             _ => {}
         }
     }
-    Ok(Some(stats))
+    Ok(MessageField::some(stats))
+}
+
+fn entries(text: &Text) -> Result<Vec<RdmaEntry>, CgroupError> {
+    let entry = |(device, handles, objects)| {
+        let mut entry = RdmaEntry::new();
+        entry.device = device;
+        entry.hca_handles = handles;
+        entry.hca_objects = objects;
+        entry
+    };
+    Ok(text.rdma()?.into_iter().map(entry).collect())
 }

@@ -166,7 +166,7 @@ impl Container {
     /// Gives init its process and streams, finds its cgroup and watches its memory, before anything can start (E2).
     pub(super) fn begin(self: &Arc<Self>, process: &Arc<Process>, streams: Streams) {
         self.init.begin(process, streams);
-        let cgroup = match Cgroup::of_container(process.pid()) {
+        let cgroup = match Cgroup::of_process(process.pid()) {
             Ok(cgroup) => cgroup,
             // It may have died already, and its pid tells nothing any more.
             Err(error) => return tracing::debug!(container = %self.key, %error, "its cgroup is not known"),
@@ -194,14 +194,14 @@ impl Container {
         }
         if let Some(process) = self.init.process() {
             let _ = process.signal(9);
-            process.wait().await;
+            // One that the kernel does not let go is seen by the sweep, some day.
+            let _ = tokio::time::timeout(CGROUP, process.wait()).await;
         }
         self.init.close();
-        let cgroup = {
-            let mut inner = self.inner();
-            inner.oom = None;
-            inner.cgroup.take()
-        };
+        // A watch is let go of outside the lock: one that is telling just now wants it.
+        let watch = self.inner().oom.take();
+        drop(watch);
+        let cgroup = self.inner().cgroup.take();
         if let Some(cgroup) = cgroup
             && !cgroup.remove(CGROUP).await
         {

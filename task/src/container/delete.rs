@@ -83,10 +83,10 @@ impl Container {
 
     /// Lets go of all streams and of the watch over its memory (C10, E5).
     fn let_go(&self) {
-        let mut inner = self.inner();
-        inner.oom = None;
-        let execs = std::mem::take(&mut inner.execs);
-        drop(inner);
+        // A watch is let go of outside the lock: one that is telling just now wants it.
+        let watch = self.inner().oom.take();
+        drop(watch);
+        let execs = std::mem::take(&mut self.inner().execs);
         for member in execs.values() {
             member.ended.send_if_modified(|ended| {
                 let waits = ended.is_none();

@@ -16,10 +16,10 @@ impl Container {
     pub(super) fn save(&self) {
         let mut sealed = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
         if *sealed {
+            // The bundle is being removed, or is another container's (D10).
             return;
         }
         let record = self.record();
-        // Whatever comes later is nobody's: the bundle may be another container's of the same name by then.
         *sealed = record.deleted;
         if let Err(error) = record.write(&self.bundle)
             && self.bundle.exists()

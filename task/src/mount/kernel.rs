@@ -1,136 +1,108 @@
-//! What is asked of the kernel for mounts.
+//! What mounting asks of the kernel, so that a test can give other answers.
 
-use std::ffi::CString;
-use std::fs::File;
+use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use nix::mount::MsFlags;
 
-use super::table;
-use crate::sys::{loop_device, mount_attr};
+use super::options::IdMap;
+use super::table::Mounted;
 
-/// What is mounted.
-#[derive(Debug)]
-pub enum Source {
-    /// A path, or whatever the file system takes.
-    Path(PathBuf),
-    /// A loop device, which detaches itself when nobody has it any more.
-    Loop(PathBuf, File),
+/// A place to mount at, or the mount that is on top there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The root file system's directory, which is trusted but for its last component: that must not be a symlink.
+    pub(super) root: PathBuf,
+    /// A path in the root file system, which symlinks do not lead out of; empty for the root itself.
+    pub(super) below: PathBuf,
 }
 
-impl Source {
-    /// As mount(2) takes it.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Path(path) | Self::Loop(path, _) => path,
-        }
+impl Place {
+    /// The place `root` itself.
+    pub(super) fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf(), below: PathBuf::new() }
+    }
+
+    /// Its path, as long as no symlink is in it.
+    pub(super) fn path(&self) -> PathBuf {
+        if self.below.as_os_str().is_empty() { self.root.clone() } else { self.root.join(&self.below) }
     }
 }
 
-/// The kernel, or something in its place.
-pub trait Kernel {
-    /// Mounts; with a directory, relative paths in the data are of that directory.
-    ///
-    /// # Errors
-    /// What mount(2) answers.
-    fn mount(
-        &self,
-        source: &Source,
-        target: &Path,
-        kind: &str,
-        flags: MountFlags,
-        data: &str,
-        directory: Option<&Path>,
-    ) -> io::Result<()>;
-    /// Sets the flags of a mount, with `recursive` also of those below it.
-    ///
-    /// # Errors
-    /// What mount(2) and mount_setattr(2) answer.
-    fn remount(&self, target: &Path, flags: MountFlags, recursive: bool) -> io::Result<()>;
-    /// Sets how mounts spread.
-    ///
-    /// # Errors
-    /// What mount(2) answers.
-    fn propagate(&self, target: &Path, flags: MountPropagationFlags) -> io::Result<()>;
-    /// Unmounts, at once for whoever looks, and for good when nobody uses it any more.
-    ///
-    /// # Errors
-    /// What umount(2) answers; not that nothing is mounted there.
-    fn unmount(&self, target: &Path) -> io::Result<()>;
-    /// What is mounted, the newest last.
-    ///
-    /// # Errors
-    /// If the table cannot be read.
-    fn mounted(&self) -> io::Result<Vec<PathBuf>>;
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path().display().fmt(f)
+    }
+}
+
+/// One call of mount(2).
+#[derive(Clone, Debug)]
+pub(super) struct Call<'a> {
+    /// The working directory for the call; none keeps the process's.
+    pub(super) cwd: Option<&'a Path>,
+    pub(super) source: Option<&'a Path>,
+    pub(super) kind: Option<&'a str>,
+    pub(super) flags: MsFlags,
+    pub(super) data: Option<&'a str>,
+}
+
+impl Call<'_> {
+    /// A change of flags of what is mounted.
+    pub(super) fn change(flags: MsFlags) -> Self {
+        Self { cwd: None, source: None, kind: None, flags, data: None }
+    }
+}
+
+/// The system calls. Each resolves its place anew, since the last call may have mounted something there.
+pub(super) trait Kernel {
+    /// A loop device, for as long as it is held.
+    type Loop: AsRef<Path>;
+    /// A user namespace.
+    type Namespace;
+    /// A tree of mounts that is attached nowhere.
+    type Tree;
+
+    /// mount(2) of what `call` says, on top of what is at `place`; or a change of that.
+    fn mount(&self, place: &Place, call: &Call<'_>) -> io::Result<()>;
+
+    /// Which of the flags of mount(2) hold for the mount at `place`.
+    fn flags(&self, place: &Place) -> io::Result<MsFlags>;
+
     /// Attaches a file to a loop device.
-    ///
-    /// # Errors
-    /// If there is none, or the kernel refuses.
-    fn attach_loop(&self, file: &Path, read_only: bool) -> io::Result<Source>;
-}
+    fn attach_loop(&self, file: &Path, readonly: bool, direct_io: bool) -> io::Result<Self::Loop>;
 
-/// The kernel.
-#[derive(Debug)]
-pub struct Linux;
+    /// Makes a user namespace.
+    fn namespace(&self, map: &IdMap) -> io::Result<Self::Namespace>;
 
-impl Kernel for Linux {
-    fn mount(
-        &self,
-        source: &Source,
-        target: &Path,
-        kind: &str,
-        flags: MountFlags,
-        data: &str,
-        directory: Option<&Path>,
-    ) -> io::Result<()> {
-        let data = CString::new(data)?;
-        let mount = || rustix::mount::mount(source.path(), target, kind, flags, data.as_c_str());
-        match directory {
-            None => Ok(mount()?),
-            Some(directory) => in_directory(directory, || Ok(mount()?)),
-        }
-    }
+    /// Copies the mount at `place` from there downwards; with `recursive` the mounts below too.
+    fn clone_tree(&self, place: &Place, recursive: bool) -> io::Result<Self::Tree>;
 
-    fn remount(&self, target: &Path, flags: MountFlags, recursive: bool) -> io::Result<()> {
-        if recursive {
-            return mount_attr::read_only_below(target);
-        }
-        Ok(rustix::mount::mount_remount(target, flags | MountFlags::BIND, "")?)
-    }
+    /// Maps the owners in `tree`; with `private` it also leaves its peer groups.
+    fn map_tree(&self, tree: &Self::Tree, namespace: &Self::Namespace, private: bool) -> io::Result<()>;
 
-    fn propagate(&self, target: &Path, flags: MountPropagationFlags) -> io::Result<()> {
-        Ok(rustix::mount::mount_change(target, flags)?)
-    }
+    /// Attaches `tree` at `place`.
+    fn attach_tree(&self, tree: Self::Tree, place: &Place) -> io::Result<()>;
 
-    fn unmount(&self, target: &Path) -> io::Result<()> {
-        match rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
+    /// Makes the mounts at and below `place` read-only.
+    fn set_readonly(&self, place: &Place) -> io::Result<()>;
 
-    fn mounted(&self) -> io::Result<Vec<PathBuf>> {
-        Ok(table::places(&std::fs::read("/proc/self/mountinfo")?))
-    }
+    /// Makes the mount at `place` and those below it private and detaches them.
+    fn detach(&self, place: &Place) -> io::Result<()>;
 
-    fn attach_loop(&self, file: &Path, read_only: bool) -> io::Result<Source> {
-        let (path, device) = loop_device::attach(file, read_only)?;
-        Ok(Source::Loop(path, device))
-    }
-}
+    /// What is mounted, in the order in which it was.
+    fn mounts(&self) -> io::Result<Vec<Mounted>>;
 
-/// Works in another directory: on a thread of its own that shares neither with the others, and ends.
-fn in_directory(directory: &Path, work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
-    let directory = CString::new(directory.as_os_str().as_bytes())?;
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("gam-mount".to_owned()).spawn_scoped(scope, || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)?;
-            rustix::process::chdir(directory.as_c_str())?;
-            work()
-        })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that mounts panicked")))
-    })
+    /// As [`detach`](Self::detach), if one of `mounts` is what is really at `path`, of which no component is a symlink.
+    /// Answers its id, or none if it is something else.
+    fn detach_one_of(&self, path: &Path, mounts: &dyn Fn(u64) -> bool) -> io::Result<Option<u64>>;
+
+    /// Makes an empty directory in `parent` that only root can enter.
+    fn make_scratch(&self, parent: &Path) -> io::Result<PathBuf>;
+
+    /// Makes a directory.
+    fn make_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
 }

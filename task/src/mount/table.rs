@@ -1,33 +1,52 @@
-//! The table of mounts, `/proc/self/mountinfo`.
+//! `/proc/self/mountinfo`: what is mounted where (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// The mount points of a table, in the order in which they were mounted.
-pub(super) fn places(table: &[u8]) -> Vec<PathBuf> {
-    let place = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
-    table.split(|byte| *byte == b'\n').filter_map(place).collect()
+/// A mount in this process's mount namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mounted {
+    /// The mount's id.
+    pub(super) id: u64,
+    /// The id of the mount that it is on.
+    pub(super) parent: u64,
+    /// Where it is, from this process's root.
+    pub(super) path: PathBuf,
 }
 
-/// Undoes the kernel's octal escapes of space, tab, newline and backslash.
-fn unescape(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        if *byte == b'\\'
-            && let Some(digits) = after.get(..3)
-            && let Some(octal) =
-                std::str::from_utf8(digits).ok().and_then(|text| u8::from_str_radix(text, 8).ok())
-        {
-            bytes.push(octal);
-            rest = after.get(3..).unwrap_or_default();
+/// Reads the table, which is in the order in which mounts were made. Lines that are not of its form are left out.
+pub(super) fn parse(table: &[u8]) -> Vec<Mounted> {
+    table.split(|byte| *byte == b'\n').filter_map(line).collect()
+}
+
+fn line(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    // Its device and the root within the file system come first.
+    let path = unescape(fields.nth(2)?);
+    Some(Mounted { id, parent, path: PathBuf::from(OsString::from_vec(path)) })
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Blanks, newlines and backslashes are written as a backslash and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        if let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] = rest {
+            bytes.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
+            rest = after;
         } else {
-            bytes.push(*byte);
+            bytes.push(*first);
+            rest = after;
         }
     }
-    OsString::from_vec(bytes).into()
+    bytes
 }
 
 #[cfg(test)]
@@ -35,8 +54,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone() {
-        let table = b"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /a\\040b\\134c rw - tmpfs x rw\nbroken\n";
-        assert_eq!(places(table), [PathBuf::from("/"), PathBuf::from("/a b\\c")]);
+    fn lines_are_read_with_their_escapes() {
+        let table = b"22 27 0:21 / /proc rw,relatime - proc proc rw\n\
+            36 35 98:0 /mnt1 /mnt\\0402\\134\\011x rw shared:1 master:2 - ext3 /dev/root rw\n";
+        let path = PathBuf::from("/mnt 2\\\tx");
+        assert_eq!(
+            parse(table),
+            [
+                Mounted { id: 22, parent: 27, path: PathBuf::from("/proc") },
+                Mounted { id: 36, parent: 35, path }
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_line_of_the_table_is_left_out() {
+        assert_eq!(parse(b""), []);
+        assert_eq!(parse(b"\n1\n1 2\nx 2 3 4 /a\n1 2 0:1 /\n"), []);
+        assert_eq!(unescape(b"\\04"), b"\\04");
+        assert_eq!(unescape(b"\\999"), b"\\999");
     }
 }

@@ -180,7 +180,47 @@ fn spawn(role: &str, container: &Path, arguments: &Value) -> Outcome<u32> {
     let arguments = arguments.iter().map(|argument| argument.as_str().unwrap_or_default().to_owned());
     let mut command = Command::new("/proc/self/exe");
     command.arg(role).arg(container).args(arguments);
-    said("cannot spawn", command.spawn()).map(|child| child.id())
+    let pid = said("cannot spawn", command.spawn()).map(|child| child.id())?;
+    join_cgroups(container, pid);
+    Ok(pid)
+}
+
+/// Hierarchies in which a container gets a cgroup of its own, as runc would make it.
+const HIERARCHIES: [&str; 10] =
+    ["memory", "pids", "freezer", "devices", "cpu", "cpuacct", "blkio", "systemd", "cpuset", "unified"];
+
+fn cgroups(container: &Path) -> Vec<PathBuf> {
+    let Ok(path) = fs::read_to_string(container.join("cgroup")) else { return Vec::new() };
+    let path = path.trim_start_matches('/');
+    if path.is_empty() || path.contains("..") {
+        return Vec::new();
+    }
+    HIERARCHIES.iter().map(|name| Path::new("/sys/fs/cgroup").join(name).join(path)).collect()
+}
+
+/// Puts a process into the container's cgroups, as far as this machine has them.
+fn join_cgroups(container: &Path, pid: u32) {
+    for cgroup in cgroups(container).iter().filter(|cgroup| cgroup.parent().is_some_and(Path::exists)) {
+        let _ = fs::create_dir_all(cgroup);
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            if let (true, Some(parent)) = (cgroup.join(name).exists(), cgroup.parent()) {
+                let _ = fs::read(parent.join(name)).and_then(|value| fs::write(cgroup.join(name), value));
+            }
+        }
+        let _ = fs::write(cgroup.join("cgroup.procs"), pid.to_string());
+    }
+}
+
+/// Removes the cgroups once they are empty, and tries for a while.
+fn remove_cgroups(container: &Path) {
+    for cgroup in cgroups(container) {
+        for _ in 0..50 {
+            match fs::remove_dir(&cgroup) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => pause(10),
+                _ => break,
+            }
+        }
+    }
 }
 
 fn note_pid(call: &Call, pid: u32) -> Outcome<()> {
@@ -200,14 +240,16 @@ fn create(call: &Call, rule: &Rule) -> Outcome<()> {
     }
     said("state", fs::create_dir_all(&container))?;
     said("bundle", fs::write(container.join("bundle"), bundle.as_os_str().as_encoded_bytes()))?;
+    let cgroup = config["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+    said("cgroup", fs::write(container.join("cgroup"), cgroup))?;
     let fifo = container.join("start");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600))
         .map_err(|e| format!("fifo: {e}"))?;
     let pid = spawn("__init", &container, &config["process"]["args"])?;
-    let since = stat(pid.cast_signed()).map(|(_, since)| since).unwrap_or_default();
+    let since = stat(pid as i32).map(|(_, since)| since).unwrap_or_default();
     said("init.pid", fs::write(container.join("init.pid"), format!("{pid} {since}")))?;
     if rule.die {
-        let _ = signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        let _ = signal::kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
     }
     pause(rule.middle_ms);
     if let Some(text) = rule.fail_late.as_deref() {
@@ -249,7 +291,7 @@ fn exec(call: &Call, rule: &Rule) -> Outcome<()> {
         serde_json::from_slice(&said("process", fs::read(process))?).map_err(|e| e.to_string())?;
     let pid = spawn("__exec", &container, &process["args"])?;
     if rule.die {
-        let _ = signal::kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        let _ = signal::kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
     }
     pause(rule.middle_ms);
     note_pid(call, pid)
@@ -299,6 +341,7 @@ fn delete(call: &Call) -> Outcome<()> {
             pause(10);
         }
     }
+    remove_cgroups(&container);
     said("delete", fs::remove_dir_all(&container))
 }
 

@@ -50,7 +50,10 @@ async fn run<F: Future<Output = ()> + Send + 'static>(
     let outcome = outcome.unwrap_or_else(|_| Err(format!("not done after {} s", limit.seconds())));
     lab.events().end().await;
     let error = match outcome {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            lab.close();
+            return Ok(());
+        }
         Err(error) => error,
     };
     let report = lab.rescue();
@@ -58,6 +61,7 @@ async fn run<F: Future<Output = ()> + Send + 'static>(
         let kept = std::env::temp_dir().join(format!("kept-{name}-{}", std::process::id()));
         let _ = std::fs::rename(lab.directory(), &kept);
     }
+    lab.close();
     Err(format!("{error}\n{report}"))
 }
 

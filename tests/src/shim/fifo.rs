@@ -70,6 +70,23 @@ impl Drop for Collector {
     }
 }
 
+/// Opens a FIFO for writing although nobody reads it.
+///
+/// # Panics
+/// If it cannot be opened.
+#[must_use]
+pub fn hold(path: &Path) -> pipe::Sender {
+    pipe::OpenOptions::new().read_write(true).open_sender(path).expect("FIFO")
+}
+
+/// Fills a FIFO until nothing more goes in.
+pub async fn stuff(end: &pipe::Sender) {
+    let patience = std::time::Duration::from_millis(200);
+    while let Ok(Ok(())) = tokio::time::timeout(patience, end.writable()).await {
+        let _ = end.try_write(&[b'x'; 4096]);
+    }
+}
+
 /// Opens a FIFO for writing once somebody reads it, and writes.
 ///
 /// # Errors

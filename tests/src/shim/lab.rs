@@ -53,7 +53,7 @@ impl Lab {
         }
         std::fs::write(path.join("config.toml"), "linger = \"1s\"\n[events]\npatience = \"3s\"\n")
             .expect("configuration");
-        std::fs::write(path.join("publish"), "#!/bin/sh\nexec cat >/dev/null\n").expect("publish binary");
+        std::fs::write(path.join("publish"), "#!/bin/sh\nexit 1\n").expect("publish binary");
         std::fs::set_permissions(path.join("publish"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("publish binary");
         let subject = Subject::chosen();
@@ -121,6 +121,17 @@ impl Lab {
     #[must_use]
     pub fn events(&self) -> &Recorder {
         &self.0.events
+    }
+
+    /// Runs the fake runtime as somebody else would, behind the shim's back.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn run_fake(&self, arguments: &[&str]) {
+        let root = self.runtime_root().join(self.namespace());
+        let mut command = Command::new(super::subject::built("fake-runtime"));
+        let output = command.arg("--root").arg(root).args(arguments).output().expect("the fake runtime runs");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
     /// A container to be, with runc.
@@ -216,6 +227,12 @@ impl Lab {
         }
         let wrong = order::violations(&self.0.events.list(), !self.noted().unfinished);
         assert!(wrong.is_empty(), "order of events at the end: {wrong:?}\n{}", self.0.events.text());
+    }
+
+    /// Lets go of everything: containers know their lab, so that nothing would ever be dropped by itself.
+    pub(super) fn close(&self) {
+        self.0.containers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let _ = std::fs::remove_dir_all(self.directory());
     }
 
     /// Takes away what a failed case left; answers what may explain the failure.

@@ -37,18 +37,30 @@ impl Life {
         }
         match event.kind {
             Kind::Create if self.created => Err("is the second TaskCreate"),
-            Kind::Create => Ok(self.created = true),
+            Kind::Create => {
+                self.created = true;
+                Ok(())
+            }
             Kind::Start if self.started => Err("is the second TaskStart"),
             Kind::Start if self.exited => Err("comes after TaskExit"),
-            Kind::Start => Ok(self.started = true),
+            Kind::Start => {
+                self.started = true;
+                Ok(())
+            }
             Kind::Oom if self.exited => Err("comes after TaskExit"),
             Kind::Exit if self.exited => Err("is the second TaskExit"),
             Kind::Exit if self.execs.values().any(|exec| exec.started && !exec.exited) => {
                 Err("comes before the TaskExit of a started exec")
             }
-            Kind::Exit => Ok(self.exited = true),
+            Kind::Exit => {
+                self.exited = true;
+                Ok(())
+            }
             Kind::Delete if self.started && !self.exited => Err("comes before TaskExit"),
-            Kind::Delete => Ok(self.deleted = true),
+            Kind::Delete => {
+                self.deleted = true;
+                Ok(())
+            }
             Kind::Paused | Kind::Resumed if self.exited => Err("comes after TaskExit"),
             _ => Ok(()),
         }
@@ -65,11 +77,17 @@ impl Life {
             Kind::ExecStarted if self.exited => Err("starts after init's TaskExit"),
             Kind::ExecStarted if !exec.added => Err("starts before it was added"),
             Kind::ExecStarted if exec.started => Err("starts twice"),
-            Kind::ExecStarted => Ok(exec.started = true),
+            Kind::ExecStarted => {
+                exec.started = true;
+                Ok(())
+            }
             Kind::Exit if self.exited => Err("exits after init's TaskExit"),
             Kind::Exit if !exec.started => Err("exits before it started"),
             Kind::Exit if exec.exited => Err("exits twice"),
-            Kind::Exit => Ok(exec.exited = true),
+            Kind::Exit => {
+                exec.exited = true;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -44,7 +44,7 @@ impl Proc {
     /// Kills it.
     pub fn kill(self) {
         if self.alive() {
-            let _ = signal::kill(Pid::from_raw(self.pid.cast_signed()), Signal::SIGKILL);
+            let _ = signal::kill(Pid::from_raw(self.pid as i32), Signal::SIGKILL);
         }
     }
 

@@ -1,0 +1,124 @@
+//! What is tested, and on what: the switches of the suite, all in the environment.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The shim under test: `GAM_E2E_SHIM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shim {
+    /// This project's.
+    Gam,
+    /// containerd's own, to prove that the suite is right.
+    Go,
+}
+
+impl Shim {
+    /// `gam` unless `GAM_E2E_SHIM` says `go`.
+    ///
+    /// # Panics
+    /// Where it says something else.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match env::var("GAM_E2E_SHIM").as_deref() {
+            Err(_) | Ok("" | "gam") => Self::Gam,
+            Ok("go") => Self::Go,
+            Ok(other) => panic!("GAM_E2E_SHIM is {other:?}; it is gam or go"),
+        }
+    }
+
+    /// The runtime's name to containerd.
+    #[must_use]
+    pub fn runtime(self) -> &'static str {
+        match self {
+            Self::Gam => "io.containerd.gam.v2",
+            Self::Go => "io.containerd.runc.v2",
+        }
+    }
+
+    /// The binary that containerd looks for.
+    #[must_use]
+    pub fn binary_name(self) -> &'static str {
+        match self {
+            Self::Gam => "containerd-shim-gam-v2",
+            Self::Go => "containerd-shim-runc-v2",
+        }
+    }
+}
+
+/// The containerd that runs it: `GAM_E2E_CONTAINERD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Containerd {
+    /// The distribution's own.
+    V1_6,
+    /// Unpacked by `tests/unpack trixie containerd`.
+    V1_7,
+    /// Unpacked by `tests/unpack sid containerd`.
+    V2_1,
+}
+
+impl Containerd {
+    /// 1.6 unless `GAM_E2E_CONTAINERD` says 1.7 or 2.1.
+    ///
+    /// # Panics
+    /// Where it says something else.
+    #[must_use]
+    pub fn from_env() -> Self {
+        match env::var("GAM_E2E_CONTAINERD").as_deref() {
+            Err(_) | Ok("" | "1.6") => Self::V1_6,
+            Ok("1.7") => Self::V1_7,
+            Ok("2.1") => Self::V2_1,
+            Ok(other) => panic!("GAM_E2E_CONTAINERD is {other:?}; it is 1.6, 1.7 or 2.1"),
+        }
+    }
+
+    /// Where its programs are.
+    ///
+    /// # Panics
+    /// Where they are not unpacked.
+    #[must_use]
+    pub fn directory(self) -> PathBuf {
+        let directory = match self {
+            Self::V1_6 => PathBuf::from("/usr/bin"),
+            Self::V1_7 => target().join("debian/trixie/usr/bin"),
+            Self::V2_1 => target().join("debian/sid/usr/bin"),
+        };
+        assert!(
+            directory.join("containerd").exists(),
+            "{} has no containerd: run tests/unpack SUITE containerd",
+            directory.display()
+        );
+        directory
+    }
+}
+
+/// The directory of the workspace.
+///
+/// # Panics
+/// Never: the crate is inside it.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace")
+}
+
+/// Cargo's target directory.
+fn target() -> PathBuf {
+    let named = env::var_os("CARGO_TARGET_DIR").filter(|path| !path.is_empty());
+    named.map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// The gam binary: `GAM_E2E_BINARY`, or the workspace's debug build.
+///
+/// # Panics
+/// Where there is none.
+#[must_use]
+pub fn gam_binary() -> PathBuf {
+    let path = env::var_os("GAM_E2E_BINARY").map_or_else(|| target().join("debug/gam"), PathBuf::from);
+    assert!(path.exists(), "{} does not exist: cargo build, or set GAM_E2E_BINARY", path.display());
+    path
+}
+
+/// The Go shim: `GAM_E2E_GO`, or the distribution's, of containerd 1.6, on every containerd.
+#[must_use]
+pub fn go_binary() -> PathBuf {
+    env::var_os("GAM_E2E_GO").map_or_else(|| "/usr/bin/containerd-shim-runc-v2".into(), PathBuf::from)
+}
