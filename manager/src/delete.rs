@@ -18,7 +18,7 @@ use protobuf::Message as _;
 use crate::bootstrap;
 use crate::cli::Flags;
 use crate::config::{Config, ConfigError};
-use crate::control::{Answer, Client, Question};
+use crate::control::{Answer, Client, ControlError, Question};
 use crate::group::{Group, Lock};
 use crate::service::task::deleted;
 
@@ -137,7 +137,9 @@ fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteEr
     bury_manager(bundle, record.as_ref());
     let is_sandbox = record.as_ref().is_some_and(|record| record.sandbox.as_deref() == Some(&key.id));
     let end = cleanup::container(key, bundle, record.as_ref())?;
-    if is_sandbox {
+    // A manager that lives still answers for the pod's other containers.
+    let orphaned = record.as_ref().is_some_and(|record| is_dead(&Group::at("", &record.group)));
+    if is_sandbox && orphaned {
         for (bundle, record) in siblings(key, bundle) {
             if let Err(error) = cleanup::container(&record.key, &bundle, Some(&record)) {
                 eprintln!("{error}");
@@ -153,7 +155,7 @@ fn bury_manager(bundle: &Path, record: Option<&Record>) {
     let Some(record) = record.filter(|record| !record.group.as_os_str().is_empty()) else { return };
     let group = Group::at("", &record.group);
     let Ok(Some(lock)) = Lock::try_take(&group) else { return };
-    if Client::connect(&group.control_socket(), PATIENCE).is_ok() {
+    if !is_dead(&group) {
         return;
     }
     let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
@@ -163,6 +165,11 @@ fn bury_manager(bundle: &Path, record: Option<&Record>) {
         let _ = std::fs::remove_file(socket);
     }
     group.remove(&lock);
+}
+
+/// Whether no manager of a group is there.
+fn is_dead(group: &Group) -> bool {
+    matches!(Client::connect(&group.control_socket(), PATIENCE), Err(ControlError::Absent { .. }))
 }
 
 /// The other containers of a sandbox whose records lie beside its own.

@@ -4,6 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
 use gam_task::exit::Exit;
@@ -20,6 +21,9 @@ use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
 use crate::server::ConnectionId;
+
+/// How long a container that is to be destroyed may be in a state in which it cannot be.
+const TRANSITION: Duration = Duration::from_secs(60);
 
 /// A manager at work.
 pub struct Manager {
@@ -73,8 +77,9 @@ impl Manager {
         let (pid, exit) = container.delete().await?;
         let streams = container.report(None)?.streams;
         let tombstone = Tombstone::new(pid, exit, container.bundle().to_path_buf(), streams, connection);
-        self.containers.bury(container, tombstone);
+        // As long as the id is taken, its log is this container's.
         self.farewell(container.key());
+        self.containers.bury(container, tombstone);
         Ok((pid, exit))
     }
 
@@ -96,9 +101,21 @@ impl Manager {
                 Ok(Answer::Unknown)
             }
             Some(Slot::Live(container)) => {
-                self.end(&container).await?;
-                let (pid, exit) = self.delete(&container, 0).await?;
-                Ok(Answer::Deleted { pid, exit })
+                let since = Instant::now();
+                loop {
+                    let ended = self.end(&container).await;
+                    let deleted = match ended {
+                        Ok(()) => self.delete(&container, 0).await,
+                        Err(error) => Err(error),
+                    };
+                    match deleted {
+                        // It is being started, say, and will soon be something that can be ended.
+                        Err(ContainerError::Refused(_)) if since.elapsed() < TRANSITION => {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        other => return other.map(|(pid, exit)| Answer::Deleted { pid, exit }),
+                    }
+                }
             }
             None => {
                 self.leases.end(key);

@@ -269,4 +269,83 @@ cases! {
             until("the shim has gone", || !shim.alive()).await;
         }
     }
+
+    async fn d15_the_delete_command_ends_what_is_being_started(lab) {
+        if lab.subject() != Subject::Gam {
+            return;
+        }
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
+        lab.fake().set(&[on("start").of("d15").before(1500)]);
+        let c = lab.plan("d15").fake().group("keeper").create().await;
+        let asked = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            c.delete_command().await
+        };
+        let (_, deleted) = tokio::join!(c.start(""), asked);
+        assert_eq!(deleted.unwrap().pid, c.pid());
+        assert_eq!(code(&c.pids().await), Code::NOT_FOUND);
+        lab.fake().set(&[]);
+        c.create().await.unwrap();
+        c.end().await;
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
+    }
+
+    async fn g1_what_ended_while_it_was_paused_can_be_deleted(lab) {
+        if lab.subject() != Subject::Gam {
+            return;
+        }
+        lab.fake().set(&[on("pause").after(1000)]);
+        let c = lab.plan("g1").fake().run().await;
+        let ended = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            c.kill("", 9).await.unwrap();
+            c.wait("").await.unwrap();
+            c.delete("").await
+        };
+        let (_, deleted) = tokio::join!(c.pause(), ended);
+        assert_eq!(deleted.unwrap().exit_status, 137);
+        c.remove().await;
+    }
+
+    async fn d6_what_a_failed_create_left_is_deleted_by_the_command(lab) {
+        if lab.subject() != Subject::Gam {
+            return;
+        }
+        lab.fake().set(&[on("create").fails_late("runc did not like it"), on("delete").fails("not now")]);
+        let (c, created) = lab.plan("d6").fake().try_create().await;
+        assert_ne!(code(&created), Code::OK);
+        lab.fake().set(&[]);
+        c.close();
+        c.delete_command().await.unwrap();
+        assert!(!lab.runtime_root().join(lab.namespace()).join("d6").exists());
+        c.forget();
+    }
+
+    async fn d16_no_exec_takes_the_pid_of_init_away(lab) {
+        let c = lab.plan("d16").fake().run().await;
+        c.run_exec("init", &["true"]).await.unwrap();
+        c.wait("init").await.unwrap();
+        if lab.subject() == Subject::Gam {
+            let text = std::fs::read_to_string(c.bundle().join("init.pid")).unwrap();
+            assert_eq!(text.trim(), c.pid().to_string());
+        }
+    }
+
+    async fn d5_a_create_whose_connection_closed_is_undone(lab) {
+        if lab.subject() != Subject::Gam {
+            return;
+        }
+        let keeper = lab.plan("keeper").fake().group("keeper").run().await;
+        lab.fake().set(&[on("create").of("d5").before(800)]);
+        let c = lab.plan("d5").fake().group("keeper").boot().await;
+        assert!(tokio::time::timeout(Duration::from_millis(300), c.create()).await.is_err());
+        c.close();
+        until("it has been made and undone", || lab.fake().count("delete") > 0).await;
+        c.redial().await;
+        let state = lab.runtime_root().join(lab.namespace()).join("d5");
+        until("the runtime's state is gone", || !state.exists()).await;
+        assert_eq!(code(&c.pids().await), Code::NOT_FOUND);
+        c.forget();
+        assert_eq!(keeper.status("").await.unwrap(), Status::RUNNING);
+    }
 }

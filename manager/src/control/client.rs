@@ -18,8 +18,8 @@ pub enum ControlError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// It listens and does not answer.
-    #[error("the manager at {path} does not answer")]
+    /// It listens and does not answer, or cannot be asked.
+    #[error("the manager at {path} does not answer: {source}")]
     Silent {
         /// The socket.
         path: PathBuf,
@@ -39,7 +39,7 @@ impl Client {
     /// Connects to the manager that listens on `path`; an answer may take `patience`.
     ///
     /// # Errors
-    /// [`ControlError::Absent`] if nobody listens.
+    /// [`ControlError::Absent`] if nobody listens, [`ControlError::Silent`] if that cannot be told.
     pub fn connect(path: &Path, patience: Duration) -> Result<Self, ControlError> {
         let connected = UnixStream::connect(path).and_then(|stream| {
             stream.set_read_timeout(Some(patience))?;
@@ -48,7 +48,13 @@ impl Client {
         });
         match connected {
             Ok(stream) => Ok(Self { path: path.to_path_buf(), stream }),
-            Err(source) => Err(ControlError::Absent { path: path.to_path_buf(), source }),
+            // Nothing else means that there is no manager: whoever thinks so starts a second one.
+            Err(source)
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                Err(ControlError::Absent { path: path.to_path_buf(), source })
+            }
+            Err(source) => Err(ControlError::Silent { path: path.to_path_buf(), source }),
         }
     }
 
@@ -70,5 +76,22 @@ impl Client {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k2_only_a_socket_that_nobody_serves_means_that_there_is_no_manager() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("control.sock");
+        let connect = |path: &Path| Client::connect(path, Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(connect(&path), ControlError::Absent { .. }));
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(connect(&path), ControlError::Absent { .. }));
+        let long = place.path().join("x".repeat(200));
+        assert!(matches!(connect(&long), ControlError::Silent { .. }));
     }
 }

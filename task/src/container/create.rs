@@ -1,5 +1,6 @@
 //! Create: the root file system, the streams, the runtime's `create`, and undoing all of it where one fails.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,7 +125,12 @@ impl Container {
             return Ok(());
         }
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
-        let mounted = tokio::task::spawn_blocking(move || mount::mount_all(&mounts, &target)).await;
+        let mounted = tokio::task::spawn_blocking(move || {
+            // It is containerd's to make; where it cannot be made, the mount says so.
+            let _ = std::fs::DirBuilder::new().mode(0o711).create(&target);
+            mount::mount_all(&mounts, &target)
+        })
+        .await;
         mounted.map_err(|_| ContainerError::Abandoned("mounting the root file system"))?.map_err(Into::into)
     }
 
@@ -182,7 +188,8 @@ impl Container {
 
     /// Undoes a creation that failed (D6, D11).
     async fn undo(self: &Arc<Self>) {
-        if let Err(error) = self.runtime.delete(true).await {
+        let deleted = self.runtime.delete(true).await;
+        if let Err(error) = &deleted {
             tracing::debug!(container = %self.key, %error, "nothing of a failed creation to delete");
         }
         if let Some(process) = self.init.process() {
@@ -201,7 +208,8 @@ impl Container {
             self.host.telemetry.cgroup_left();
         }
         self.unmount().await;
-        self.forget_record();
+        let nothing_left = deleted.err().is_none_or(|error| error.is_absent());
+        self.save_undone(nothing_left);
     }
 
     /// Unmounts the root file system and all that is below it.

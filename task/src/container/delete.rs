@@ -31,6 +31,9 @@ impl Container {
         if dead && !self.init_announced(END).await {
             return Err(self.slow("the end"));
         }
+        if dead && !self.settled(END).await {
+            return Err(self.slow("a pause"));
+        }
         self.apply(Input::Delete)?;
         if let Err(error) = self.destroy().await {
             self.apply(Input::DeleteFailed)?;
@@ -45,11 +48,24 @@ impl Container {
         Ok(self.end())
     }
 
+    /// Waits for a pause or resume of what has ended, whose runtime command is still at work.
+    async fn settled(&self, limit: Duration) -> bool {
+        let end = tokio::time::Instant::now() + limit;
+        while matches!(self.inner().state.init.phase, Phase::Pausing | Phase::Resuming) {
+            if tokio::time::Instant::now() >= end {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
     /// Has the runtime delete it, and sees the end of an init that was never started.
     async fn destroy(&self) -> Result<(), ContainerError> {
         let has_process = self.inner().state.init.pid != 0;
         if !has_process {
-            return Ok(());
+            // A restore that failed may have made one all the same; where there was none, this has nothing to do.
+            return Ok(self.runtime.delete(true).await?);
         }
         // It is created only, or it has ended: whichever, nothing of it is to live on.
         let alive = self.init.ended.borrow().is_none();

@@ -1,6 +1,7 @@
 //! Execs: adding, starting and deleting them.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use super::create::child_ends;
@@ -79,9 +80,25 @@ impl Container {
         let stdio = child_ends(&mut prepared);
         let console = prepared.console_socket().map(PathBuf::from);
         let hold = self.host.reaper.hold();
-        let work = self.runtime.exec(id, &spec, stdio, console.as_deref());
-        let (pid, streams) = prepared.run_while(work).await?;
-        Ok((self.adopt(pid, &hold)?, streams))
+        let made = AtomicI32::new(0);
+        let work = async {
+            let pid = self.runtime.exec(id, &spec, stdio, console.as_deref()).await?;
+            made.store(pid, Ordering::Relaxed);
+            Ok(pid)
+        };
+        match prepared.run_while(work).await {
+            Ok((pid, streams)) => Ok((self.adopt(pid, &hold)?, streams)),
+            Err(error) => {
+                // The runtime did its part and the terminal, say, did not come: nobody would ever end the process.
+                let pid = made.load(Ordering::Relaxed);
+                if pid != 0
+                    && let Ok(process) = self.adopt(pid, &hold)
+                {
+                    let _ = process.signal(9);
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Deletes an exec that does not run, and answers its pid and its end.

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use super::{Container, ContainerError};
-use crate::record::{self, ExecRecord, FORMAT, Record};
+use crate::record::{ExecRecord, FORMAT, Record};
 use crate::state::{ExecPhase, Phase};
 
 impl Container {
@@ -28,10 +28,15 @@ impl Container {
         }
     }
 
-    /// Removes the record of a container that never came to be.
-    pub(super) fn forget_record(&self) {
-        *self.recorder.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        let _ = std::fs::remove_file(self.bundle.join(record::FILE));
+    /// Records that a container never came to be. The `delete` that may follow has nothing to do then; or, where the runtime
+    /// did not delete what it had made, it tries again, with the options that were given (D6, D17).
+    pub(super) fn save_undone(&self, deleted: bool) {
+        let mut sealed = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        *sealed = true;
+        let record = Record { deleted, ..self.record() };
+        if let Err(error) = record.write(&self.bundle) {
+            tracing::debug!(container = %self.key, %error, "a failed creation is not recorded");
+        }
     }
 
     fn record(&self) -> Record {

@@ -82,6 +82,13 @@ impl RuntimeError {
         self.says(&FINISHED)
     }
 
+    /// Whether there is no such runtime, so that it has made nothing.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let Self::Spawn { source, .. } = self else { return false };
+        matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether the runtime was killed because it took too long.
     #[must_use]
     pub fn is_timed_out(&self) -> bool {

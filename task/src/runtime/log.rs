@@ -14,25 +14,29 @@ const TOLD: usize = 4096;
 
 /// A log file of one command, removed with it.
 #[derive(Debug)]
-pub(super) struct Log(PathBuf);
+pub(super) struct Log {
+    path: PathBuf,
+    own: bool,
+}
 
 impl Log {
-    /// A name that no other command has, in `directory` if that is there.
+    /// A name that no other command has, in `directory`. Where that has gone there is no log: what a command prints has to
+    /// do, for no other directory is safe from other users' links (K8).
     pub(super) fn new(directory: &Path, command: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!(".gam-{}-{number}-{command}.log", std::process::id());
-        let directory = if directory.is_dir() { directory } else { Path::new("/tmp") };
-        Self(directory.join(name))
+        let own = directory.is_dir();
+        Self { path: if own { directory.join(name) } else { "/dev/null".into() }, own }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// What the command says went wrong: its last line of level error, or the end of a log that is not JSON.
     pub(super) fn complaint(&self) -> Option<String> {
-        let mut file = File::open(&self.0).ok()?;
+        let mut file = File::open(&self.path).ok()?;
         let length = file.metadata().ok()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(MOST))).ok()?;
         let mut bytes = Vec::new();
@@ -43,7 +47,9 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if self.own {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -72,7 +78,18 @@ fn complaint(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::complaint;
+    use std::path::Path;
+
+    use super::{Log, complaint};
+
+    #[test]
+    fn k8_without_a_bundle_nothing_is_written() {
+        let log = Log::new(Path::new("/nonexistent/bundle"), "delete");
+        assert_eq!(log.path(), Path::new("/dev/null"));
+        assert_eq!(log.complaint(), None);
+        drop(log);
+        assert!(Path::new("/dev/null").exists());
+    }
 
     #[test]
     fn the_last_error_counts_and_other_lines_do_not() {
