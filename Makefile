@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 30
 
-.PHONY: build demo measure test unit e2e e2e-go install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-go cri install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -44,6 +44,10 @@ e2e:
 # The same with Debian's containerd-shim-runc-v2, which shows that the suites are right.
 e2e-go:
 	GAM_E2E_SHIM=go cargo test --locked -p gam-tests
+
+# Pods by CRI, under every grouping and in both ways of naming the runtime.
+cri:
+	GAM_E2E_BINARY=$(BINARY) cargo test --locked -p gam-tests --test cri
 
 install:
 	tests/install
