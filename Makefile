@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 30
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -74,6 +74,11 @@ docker-go: docker-unpack
 
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini
+
+# Pods by CRI, under every grouping and in both ways of naming the runtime.
+cri:
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) tests/suite cri
 
 install:
 	tests/install

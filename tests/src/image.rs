@@ -42,6 +42,15 @@ fn run(command: &mut Command) -> String {
 /// Where it cannot.
 #[must_use]
 pub fn archive(rootfs: &Path, directory: &Path) -> std::path::PathBuf {
+    archive_of(rootfs, directory, &["/bin/sh"])
+}
+
+/// The same with `command` as what the image runs.
+///
+/// # Panics
+/// Where it cannot.
+#[must_use]
+pub fn archive_of(rootfs: &Path, directory: &Path, command: &[&str]) -> std::path::PathBuf {
     let layer = directory.join("layer.tar");
     run(Command::new("tar").arg("-C").arg(rootfs).arg("-cf").arg(&layer).arg("."));
     let sum = run(Command::new("sha256sum").arg(&layer));
@@ -49,7 +58,7 @@ pub fn archive(rootfs: &Path, directory: &Path) -> std::path::PathBuf {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let config = json!({
         "architecture": architecture, "os": "linux",
-        "config": { "Cmd": ["/bin/sh"], "Env": ["PATH=/bin"] },
+        "config": { "Cmd": command, "Env": ["PATH=/bin"] },
         "rootfs": { "type": "layers", "diff_ids": [digest] }
     });
     fs::write(directory.join("config.json"), config.to_string()).expect("config.json");

@@ -9,6 +9,8 @@ pub mod case;
 pub mod cgroup;
 pub mod client;
 pub mod cost;
+pub mod cri;
+pub mod cri_node;
 pub mod daemon;
 pub mod events;
 pub mod exec;

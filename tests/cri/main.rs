@@ -1,0 +1,43 @@
+//! Kubernetes pods by CRI, under gam's three groupings, as a runtime of its own and in the place of runc's shim.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod cases;
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+
+use gam_tests::cri_node::Node;
+use libtest_mimic::{Arguments, Trial};
+
+/// The nodes, one per grouping, each with a lock for cases that end what others would need.
+static NODES: [OnceLock<Arc<Node>>; 3] = [const { OnceLock::new() }; 3];
+static LOCKS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for (index, grouping) in ["pod", "namespace", "node"].into_iter().enumerate() {
+        for handler in ["gam", "dropin"] {
+            for (name, case) in cases::ALL {
+                trials.push(Trial::test(format!("{grouping}::{handler}::{name}"), move || {
+                    let _guard = LOCKS[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    let node = NODES[index].get_or_init(|| Arc::new(Node::start(grouping)));
+                    case(node, handler);
+                    Ok(())
+                }));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let ends = NODES.iter().filter_map(OnceLock::get).map(|node| thread::spawn(move || node.shutdown()));
+    let ends: Vec<_> = ends.collect();
+    let left: Vec<String> = ends.into_iter().flat_map(|end| end.join().expect("the node's end")).collect();
+    if !left.is_empty() {
+        eprintln!("the suite left behind:\n  {}", left.join("\n  "));
+        if !conclusion.has_failed() {
+            std::process::exit(102);
+        }
+    }
+    conclusion.exit()
+}
