@@ -60,7 +60,8 @@ pub struct Container {
     sandbox: Option<String>,
     options: Options,
     rootfs: Vec<crate::mount::Mount>,
-    checkpoint: create::RestoreFrom,
+    /// The checkpoint's directory that it is restored from; empty for none.
+    checkpoint: String,
     host: Arc<Host>,
     runtime: Runtime,
     init: Arc<Member>,

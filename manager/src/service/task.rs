@@ -96,7 +96,6 @@ impl TaskService {
             rootfs: decode::mounts(request.rootfs),
             streams: decode::streams(request.terminal, request.stdin, request.stdout, request.stderr),
             checkpoint: request.checkpoint,
-            parent_checkpoint: request.parent_checkpoint,
             options,
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);

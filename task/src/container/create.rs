@@ -33,19 +33,8 @@ pub struct CreateRequest {
     pub streams: StreamNames,
     /// The checkpoint's directory that it is restored from; empty for none.
     pub checkpoint: String,
-    /// The checkpoint before that one; empty for none.
-    pub parent_checkpoint: String,
     /// How the runtime is called.
     pub options: Options,
-}
-
-/// What a container is restored from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct RestoreFrom {
-    /// The checkpoint's directory; empty for none.
-    pub(super) image: String,
-    /// The one before it.
-    pub(super) parent: String,
 }
 
 impl Container {
@@ -77,7 +66,7 @@ impl Container {
     }
 
     fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec) -> Self {
-        let CreateRequest { key, bundle, rootfs, streams, checkpoint, parent_checkpoint, options } = request;
+        let CreateRequest { key, bundle, rootfs, streams, checkpoint, options } = request;
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
         Self {
@@ -92,7 +81,7 @@ impl Container {
             }),
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
-            checkpoint: RestoreFrom { image: checkpoint, parent: parent_checkpoint },
+            checkpoint,
             host: Arc::clone(host),
             key,
             bundle,
@@ -103,7 +92,7 @@ impl Container {
 
     async fn make(self: &Arc<Self>) -> Result<(), ContainerError> {
         self.mount().await?;
-        if !self.checkpoint.image.is_empty() {
+        if !self.checkpoint.is_empty() {
             return Ok(self.apply(Input::Restorable)?);
         }
         let mut prepared = self.prepare(&self.init, None).await?;

@@ -185,7 +185,7 @@ impl Container {
             stdout: names.stdout.clone(),
             stderr: names.stderr.clone(),
             terminal: names.terminal,
-            checkpoint: self.checkpoint.image.clone(),
+            checkpoint: self.checkpoint.clone(),
             pid,
         }
     }

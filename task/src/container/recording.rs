@@ -63,7 +63,7 @@ impl Container {
             options: self.options.clone(),
             rootfs: self.rootfs.clone(),
             streams: self.init.names.clone(),
-            checkpoint: self.checkpoint.image.clone(),
+            checkpoint: self.checkpoint.clone(),
             state: init.name().to_owned(),
             init: self.init.name(),
             exit: init.exit,

@@ -45,9 +45,8 @@ impl Container {
         let stdio = child_ends(&mut prepared);
         let console = prepared.console_socket().map(PathBuf::from);
         let restore = Restore {
-            image_path: PathBuf::from(&self.checkpoint.image),
+            image_path: PathBuf::from(&self.checkpoint),
             work_path: Some(&self.options.criu_work_path).filter(|path| !path.is_empty()).map(PathBuf::from),
-            parent_path: Some(&self.checkpoint.parent).filter(|path| !path.is_empty()).map(PathBuf::from),
         };
         let hold = self.host.reaper.hold();
         let work = self.runtime.restore(stdio, console.as_deref(), &restore);

@@ -41,8 +41,6 @@ pub struct Restore {
     pub image_path: PathBuf,
     /// criu's work directory; the runtime chooses if none.
     pub work_path: Option<PathBuf>,
-    /// The checkpoint before that one, relative to it.
-    pub parent_path: Option<PathBuf>,
 }
 
 /// What a checkpoint is to be.
@@ -142,7 +140,6 @@ pub(super) fn restore(
         .flag("--detach", true)
         .value("--image-path", &restore.image_path)
         .optional("--work-path", restore.work_path.as_deref())
-        .optional("--parent-path", restore.parent_path.as_deref())
         .value("--bundle", bundle)
         .value("--pid-file", pid_file)
         .optional("--console-socket", console)
@@ -286,7 +283,7 @@ mod tests {
         );
         let ends = Checkpoint { image_path: "/i".into(), exit: true, ..Checkpoint::default() };
         assert_eq!(text(checkpoint(&settings(), "c", &ends, None)), "checkpoint --image-path /i c");
-        let from = Restore { image_path: "/i".into(), work_path: Some("/w".into()), parent_path: None };
+        let from = Restore { image_path: "/i".into(), work_path: Some("/w".into()) };
         assert_eq!(
             text(restore(&settings(), "c", Path::new("/b"), Path::new("/b/init.pid"), None, &from)),
             "restore --detach --image-path /i --work-path /w --bundle /b --pid-file /b/init.pid --no-pivot \
