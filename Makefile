@@ -6,7 +6,7 @@ MUSL := x86_64-unknown-linux-musl
 TARGET := $(shell rustup target list --installed 2>/dev/null | grep -x $(MUSL) || echo x86_64-unknown-linux-gnu)
 STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
-ROUNDS ?= 30
+ROUNDS ?= 10
 
 .PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri install fmt lint clean
 
@@ -25,13 +25,15 @@ demo: install
 
 measure: install
 	$(MAKE) --no-print-directory build
-	cargo build --locked --release -q -p gam-tests --bin measure
-	GAM_E2E_BINARY=$(BINARY) target/release/measure $(ROUNDS)
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/measure $(ROUNDS)
 
 test: install
 	$(MAKE) --no-print-directory unit
 	$(MAKE) --no-print-directory build
 	$(MAKE) --no-print-directory e2e
+	$(MAKE) --no-print-directory cri
+	$(MAKE) --no-print-directory docker
 
 # Everything that needs no containerd but the unit tests' own.
 unit:
@@ -61,8 +63,7 @@ e2e-go:
 	GAM_E2E_SHIM=go tests/suite shim --test-threads 4
 
 # Debian's newer dockerd and its containerd, unpacked and not installed, with gam as the runtime.
-docker: install docker-unpack
-	$(MAKE) --no-print-directory build
+docker: docker-unpack
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite docker
 	target/debug/leftovers
@@ -75,7 +76,7 @@ docker-go: docker-unpack
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini
 
-# Pods by CRI, under every grouping and in both ways of naming the runtime.
+# Pods by CRI on containerd 1.6, under every grouping and in both ways of naming the runtime.
 cri:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite cri

