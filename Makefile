@@ -46,13 +46,15 @@ e2e:
 	GAM_E2E_BINARY=$(BINARY) tests/suite shim --test-threads 4
 	target/debug/leftovers
 
-# The first of them on Debian's newer containerds, unpacked and not installed.
+# The first of them, and pods by CRI, on Debian's newer containerds, unpacked and not installed.
 e2e-newer:
 	tests/unpack trixie containerd
 	tests/unpack sid containerd
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite e2e
 	GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite e2e
+	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite cri
+	GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite cri
 	target/debug/leftovers
 
 # The same suites with Debian's containerd-shim-runc-v2, which shows that they are right; rows where it is known to fail
@@ -76,7 +78,7 @@ docker-go: docker-unpack
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini
 
-# Pods by CRI on containerd 1.6, under every grouping and in both ways of naming the runtime.
+# Pods by CRI on containerd 1.6, under every grouping; later ones are also told by runtime_path.
 cri:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite cri
