@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -74,6 +74,13 @@ docker: docker-unpack
 docker-go: docker-unpack
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_SHIM=go tests/suite docker
+
+# A part of tests/e2e on cgroup v2, with runc and with crun, in emulated machines.
+test-vm: install
+	tests/vm/install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins --tests
+	GAM_E2E_BINARY=$(BINARY) tests/vm/suite $(STAGES)
 
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use containerd_client::types::v1::Status;
-use gam_protos::cgroups_v1::Metrics;
+use gam_protos::{cgroups_v1, cgroups_v2};
 use gam_tests::case::Container;
 use gam_tests::events::Kind;
 use gam_tests::suite::Test;
@@ -88,10 +88,37 @@ fn e7_no_oom_without_one(t: &Test) {
     assert!(!kinds.contains(&Kind::Oom), "{kinds:?}");
 }
 
-fn stats(container: &Container) -> Option<Metrics> {
+/// What both versions of the statistics tell.
+#[derive(Debug)]
+struct Stats {
+    pids: u64,
+    /// In nanoseconds on v1, in microseconds on v2.
+    cpu: u64,
+    memory: u64,
+    memory_limit: u64,
+}
+
+fn stats(container: &Container) -> Option<Stats> {
     let any = container.client().metrics(&container.namespace, &container.id).unwrap()?;
-    assert_eq!(any.type_url.rsplit('/').next(), Some("io.containerd.cgroups.v1.Metrics"));
-    Some(Metrics::parse_from_bytes(&any.value).unwrap())
+    let version = any.type_url.rsplit('/').next();
+    if cgroup::is_v2() {
+        assert_eq!(version, Some("io.containerd.cgroups.v2.Metrics"));
+        let metrics = cgroups_v2::Metrics::parse_from_bytes(&any.value).unwrap();
+        return Some(Stats {
+            pids: metrics.pids.current,
+            cpu: metrics.cpu.usage_usec,
+            memory: metrics.memory.usage,
+            memory_limit: metrics.memory.usage_limit,
+        });
+    }
+    assert_eq!(version, Some("io.containerd.cgroups.v1.Metrics"));
+    let metrics = cgroups_v1::Metrics::parse_from_bytes(&any.value).unwrap();
+    Some(Stats {
+        pids: metrics.pids.current,
+        cpu: metrics.cpu.usage.total,
+        memory: metrics.memory.usage.usage,
+        memory_limit: metrics.memory.usage.limit,
+    })
 }
 
 fn e8_stats_before_start_and_after_exit(t: &Test) {
@@ -129,10 +156,21 @@ fn e10_stats_have_their_type_and_fields(t: &Test) {
     let container = t.container().sh(script).change(|spec| spec.memory(64 << 20)).run();
     container.io.out().expect("ready");
     let stats = stats(&container).expect("statistics");
-    assert_eq!(stats.pids.current, 3);
-    assert!(stats.cpu.usage.total > 0);
-    assert!(stats.memory.usage.usage > 0);
-    assert_eq!(stats.memory.usage.limit, 64 << 20);
+    assert_eq!(stats.pids, 3);
+    // What the kernel's own files say afterwards: they only grow, and memory does not change by much.
+    let (cpu, memory) = if cgroup::is_v2() {
+        let cpu = cgroup::value(&container.cgroup, "cpu.stat", "usage_usec");
+        (cpu, cgroup::number(&container.cgroup, "memory.current"))
+    } else {
+        let cpu = cgroup::number(&container.cgroup, "cpuacct.usage");
+        (cpu, cgroup::number(&container.cgroup, "memory.usage_in_bytes"))
+    };
+    assert!(stats.cpu > 0 && stats.cpu <= cpu.expect("a number"), "{stats:?}, {cpu:?}");
+    assert!(
+        stats.memory > 0 && stats.memory.abs_diff(memory.expect("a number")) < 4 << 20,
+        "{stats:?}, {memory:?}"
+    );
+    assert_eq!(stats.memory_limit, 64 << 20);
     container.end();
 }
 
@@ -143,9 +181,15 @@ fn e12_update_changes_the_limits(t: &Test) {
         json!({ "memory": { "limit": 48 << 20 }, "pids": { "limit": 77 }, "cpu": { "shares": 512 } });
     client.update(&container.namespace, &container.id, &resources).unwrap();
     let file = |name: &str| cgroup::read(&container.cgroup, name).unwrap_or_default().trim().to_owned();
-    assert_eq!(file("memory.limit_in_bytes"), (48 << 20).to_string());
     assert_eq!(file("pids.max"), "77");
-    assert_eq!(file("cpu.shares"), "512");
+    if cgroup::is_v2() {
+        assert_eq!(file("memory.max"), (48 << 20).to_string());
+        // 512 shares of 2..262144 are this weight of 1..10000, as every runtime converts them.
+        assert_eq!(file("cpu.weight"), (1 + ((512 - 2) * 9999) / 262_142).to_string());
+    } else {
+        assert_eq!(file("memory.limit_in_bytes"), (48 << 20).to_string());
+        assert_eq!(file("cpu.shares"), "512");
+    }
     container.end();
 }
 

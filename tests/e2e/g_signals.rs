@@ -6,8 +6,8 @@ use std::time::Duration;
 use containerd_client::tonic::Code;
 use containerd_client::types::v1::Status;
 use gam_tests::events::Kind;
-use gam_tests::poll;
 use gam_tests::suite::Test;
+use gam_tests::{cgroup, poll};
 
 gam_tests::tests![
     g1_a_container_that_ends_around_a_pause_is_deleted,
@@ -34,6 +34,7 @@ fn g2_a_paused_container_is_killed(t: &Test) {
     let container = t.container().run();
     container.client().pause(&container.namespace, &container.id).unwrap();
     container.until_status(Status::Paused);
+    assert!(cgroup::is_frozen(&container.cgroup), "it is frozen");
     container.kill(9);
     let wait = container.wait_aside();
     poll::holds("the killed container ends without a resume", || wait.is_finished());
@@ -49,7 +50,7 @@ fn g3_state_is_answered_beside_a_kill_of_the_frozen(t: &Test) {
         for _ in 0..20 {
             let begin = std::time::Instant::now();
             let _ = container.state();
-            assert!(begin.elapsed() < Duration::from_secs(2));
+            assert!(begin.elapsed() < poll::slow(Duration::from_secs(2)));
         }
     });
     let _ = container.client().resume(&container.namespace, &container.id);
@@ -85,6 +86,7 @@ fn g5_pause_and_resume(t: &Test) {
     let client = container.client();
     client.pause(&container.namespace, &container.id).unwrap();
     assert_eq!(container.status(), Status::Paused);
+    assert!(cgroup::is_frozen(&container.cgroup));
     assert_eq!(exec.try_state().unwrap().status(), Status::Paused);
     assert!(
         container.exec("exit 0").try_add().and_then(|exec| exec.try_start()).is_err(),
@@ -96,6 +98,7 @@ fn g5_pause_and_resume(t: &Test) {
     assert_eq!(container.io.out().so_far().len(), before, "it is frozen");
     client.resume(&container.namespace, &container.id).unwrap();
     assert_eq!(container.status(), Status::Running);
+    assert!(!cgroup::is_frozen(&container.cgroup));
     container.io.out().expect_bytes(before + 10);
     let events =
         container.until_events("resumed", |events| events.iter().any(|event| event.kind == Kind::Resumed));

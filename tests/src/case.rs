@@ -21,7 +21,7 @@ use crate::exec::ExecBuilder;
 use crate::poll::{self, LONG};
 use crate::spec::{Spec, sh};
 use crate::stdio::{Reader, Writer, fifo};
-use crate::{cgroup, leftovers, processes};
+use crate::{cgroup, leftovers, processes, target};
 
 /// The FIFOs of a process and the client's ends of them.
 pub struct Stdio {
@@ -114,6 +114,7 @@ impl Builder {
         let spec = Spec::new(&sh("sleep 1000"), &daemon.cgroup(namespace, id));
         let mut options = Options::new();
         options.root = daemon.runc_root().display().to_string();
+        options.binary_name = target::runtime().unwrap_or_default();
         Self {
             daemon: daemon.clone(),
             namespace: namespace.into(),

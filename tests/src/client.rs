@@ -19,6 +19,8 @@ use containerd_client::types::v1::{Process, ProcessInfo};
 use prost_types::{Any, Timestamp};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::poll::slow;
+
 /// No call may take longer; the longest legitimate ones wait for a container.
 const CALL_LIMIT: Duration = Duration::from_secs(50);
 
@@ -67,7 +69,8 @@ macro_rules! call {
         let request = request($namespace, $message);
         RUNTIME
             .block_on(async {
-                tokio::time::timeout(CALL_LIMIT, $client::new($self.channel.clone()).$method(request)).await
+                tokio::time::timeout(slow(CALL_LIMIT), $client::new($self.channel.clone()).$method(request))
+                    .await
             })
             .unwrap_or_else(|_| Err(Status::deadline_exceeded(concat!("no answer to ", stringify!($method)))))
             .map(|answer| answer.into_inner())

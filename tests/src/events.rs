@@ -17,7 +17,7 @@ use prost::Message;
 use prost_types::Any;
 
 use crate::client::{Client, RUNTIME};
-use crate::poll::LONG;
+use crate::poll::{LONG, slow};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,7 +141,7 @@ impl Recorder {
                 seen.1.notify_all();
             }
         });
-        let end = Instant::now() + LONG;
+        let end = Instant::now() + slow(LONG);
         while self.seen.0.lock().unwrap().probes == before {
             assert!(Instant::now() < end, "the subscription to events did not begin");
             let mut events = EventsClient::new(client.channel());
@@ -176,7 +176,7 @@ impl Recorder {
         what: &str,
         enough: impl Fn(&[Event]) -> bool,
     ) -> Vec<Event> {
-        let end = Instant::now() + LONG;
+        let end = Instant::now() + slow(LONG);
         loop {
             let events = self.of(namespace, container);
             if enough(&events) {

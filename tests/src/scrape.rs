@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::poll::slow;
+
 /// The metrics sockets of the managers whose runtime directory is `run`.
 #[must_use]
 pub fn sockets(run: &Path) -> Vec<PathBuf> {
@@ -22,7 +24,7 @@ pub fn sockets(run: &Path) -> Vec<PathBuf> {
 /// Where the socket does not answer, or not with status 200.
 pub fn get(socket: &Path, path: &str) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(slow(Duration::from_secs(10))))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: gam\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;

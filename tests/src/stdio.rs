@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 
-use crate::poll::LONG;
+use crate::poll::{LONG, slow};
 
 /// Makes a FIFO.
 ///
@@ -91,7 +91,7 @@ impl Reader {
     }
 
     fn until<T>(&self, what: &str, ask: impl Fn(&Gathered) -> Option<T>) -> T {
-        let end = Instant::now() + LONG;
+        let end = Instant::now() + slow(LONG);
         let mut gathered = self.shared.0.lock().unwrap();
         loop {
             if let Some(answer) = ask(&gathered) {

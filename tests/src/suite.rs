@@ -13,6 +13,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::case::Builder;
 use crate::daemon::{Daemon, Settings};
+use crate::poll::slow;
 use crate::target::Shim;
 
 /// The containerd namespace of tests that need no other.
@@ -76,7 +77,7 @@ macro_rules! tests {
 
 fn limit() -> Duration {
     let seconds = env::var("GAM_E2E_LIMIT").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    Duration::from_secs(seconds)
+    slow(Duration::from_secs(seconds))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
@@ -104,7 +105,24 @@ fn guarded(name: &'static str, run: fn(&Test), limit: Duration) -> Result<(), St
     }
 }
 
-/// Runs the tests that the command line asks for, ends the shared daemon, and exits with the outcome.
+/// The tests that `GAM_E2E_ONLY` names, all where it is not set: words that are parts of the paths of tests. A word that
+/// names none is an error, so that a list does not lose a test whose name changes.
+fn chosen(entries: Vec<Entry>) -> Vec<Entry> {
+    let only = env::var("GAM_E2E_ONLY").unwrap_or_default();
+    let words: Vec<&str> = only.split_whitespace().collect();
+    if words.is_empty() {
+        return entries;
+    }
+    for word in &words {
+        if !entries.iter().any(|(path, _)| path.contains(word)) {
+            eprintln!("GAM_E2E_ONLY names {word:?}, which is in no test's path");
+            std::process::exit(101);
+        }
+    }
+    entries.into_iter().filter(|(path, _)| words.iter().any(|word| path.contains(word))).collect()
+}
+
+/// Runs the tests that the command line and `GAM_E2E_ONLY` ask for, ends the shared daemon, and exits with the outcome.
 ///
 /// On the Go shim a test in `go_fails` may fail: the failure is told, and not counted.
 pub fn main(entries: Vec<Entry>, go_fails: &'static [&'static str]) -> ! {
@@ -138,7 +156,7 @@ pub fn main_of(
             Ok(())
         })
     };
-    let conclusion = libtest_mimic::run(&arguments, entries.into_iter().map(trial).collect());
+    let conclusion = libtest_mimic::run(&arguments, chosen(entries).into_iter().map(trial).collect());
     let left = finish();
     if !left.is_empty() {
         eprintln!("the suite left behind:\n  {}", left.join("\n  "));

@@ -91,6 +91,19 @@ impl Containerd {
     }
 }
 
+/// The OCI runtime that containers have where a test does not choose: `GAM_E2E_RUNTIME`, a name in PATH or a path, such
+/// as `crun`; none is containerd's default, runc.
+#[must_use]
+pub fn runtime() -> Option<String> {
+    env::var("GAM_E2E_RUNTIME").ok().filter(|name| !name.is_empty())
+}
+
+/// The same, as what a test runs.
+#[must_use]
+pub fn runtime_program() -> String {
+    runtime().unwrap_or_else(|| "runc".into())
+}
+
 /// The directory of the workspace.
 ///
 /// # Panics
