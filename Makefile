@@ -55,6 +55,8 @@ e2e-newer:
 	GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite e2e
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_BINARY=$(BINARY) tests/suite cri
 	GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite cri
+	GAM_E2E_TASK_API=3 GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite e2e
+	GAM_E2E_TASK_API=3 GAM_E2E_CONTAINERD=2.1 GAM_E2E_BINARY=$(BINARY) tests/suite cri
 	target/debug/leftovers
 
 # The same suites with Debian's containerd-shim-runc-v2, which shows that they are right; rows where it is known to fail

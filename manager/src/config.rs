@@ -6,6 +6,7 @@
 //! ```toml
 //! grouping = "namespace"          # "pod", "namespace" or "node"
 //! linger = "10s"                  # or a number of seconds
+//! task_api = 2                    # or 3, for containerd 2.0 and newer
 //! log_level = "info"              # "error", "warn", "info", "debug" or "trace"
 //! [metrics]
 //! listen = "tcp://127.0.0.1:9464" # or a path, or "off"; a socket in the group's directory if left out
@@ -23,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 pub use values::Listen;
@@ -72,6 +73,40 @@ pub enum Grouping {
     Node,
 }
 
+/// Which of the two Task services, alike but for their names, containerd is told to call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum TaskApi {
+    /// `containerd.task.v2.Task`: containerd runs `start` and `delete` for every container, and each has a clean-up
+    /// callback of its own.
+    #[default]
+    V2,
+    /// `containerd.task.v3.Task`, where containerd is 2.0 or newer; elsewhere v2. containerd runs `start` and `delete` for
+    /// the pod's sandbox only.
+    V3,
+}
+
+impl TryFrom<u8> for TaskApi {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        match number {
+            2 => Ok(Self::V2),
+            3 => Ok(Self::V3),
+            other => Err(format!("there is no version {other} of the Task service: it is 2 or 3")),
+        }
+    }
+}
+
+impl From<TaskApi> for u8 {
+    fn from(api: TaskApi) -> Self {
+        match api {
+            TaskApi::V2 => 2,
+            TaskApi::V3 => 3,
+        }
+    }
+}
+
 /// The settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +117,8 @@ pub struct Config {
     /// `"1m30s"`; at most a day. Default 10 s.
     #[serde(deserialize_with = "values::duration")]
     pub linger: Duration,
+    /// `task_api`: which Task service containerd 2.0 and newer are told to call: 2 or 3. Default 2.
+    pub task_api: TaskApi,
     /// `log_level`: the least important lines that are written: `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`;
     /// containerd's own `-debug` makes it at least `"debug"`. Default `"info"`.
     #[serde(deserialize_with = "values::level")]
@@ -127,6 +164,7 @@ impl Default for Config {
         Self {
             grouping: Grouping::default(),
             linger: Duration::from_secs(10),
+            task_api: TaskApi::default(),
             log_level: LevelFilter::INFO,
             metrics: Metrics::default(),
             events: Events::default(),

@@ -1,6 +1,7 @@
 //! What the manager asks containerd itself, by gRPC on containerd's socket.
 
 mod channel;
+mod known;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use hyper::body::Bytes;
 use protobuf::Message as _;
 
 pub use channel::Channel;
+pub use known::Known;
 
 /// Why containerd did not answer, or what it answered instead.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,8 @@ mod listener;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::TaskApi;
+
 pub use client::{Client, ControlError};
 pub use listener::serve;
 
@@ -46,6 +48,12 @@ pub enum Answer {
     Joined {
         /// The address, with `unix://`.
         address: String,
+        /// The version of containerd, as far as the manager knows it: major and minor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        daemon: Option<(u32, u32)>,
+        /// Which Task service containerd is to call where it can: 2 or 3.
+        #[serde(default)]
+        task_api: TaskApi,
     },
     /// It is deleted.
     Deleted {

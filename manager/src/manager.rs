@@ -12,6 +12,8 @@ use gam_task::id::Key;
 use gam_task::record;
 use gam_task::state::Refusal;
 
+use crate::config::TaskApi;
+use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
 use crate::leases::Leases;
@@ -41,6 +43,10 @@ pub struct Manager {
     pub metrics: Arc<Metrics>,
     /// Takes events to containerd.
     pub publisher: Arc<Publisher>,
+    /// What is known of the containerd that it serves.
+    pub containerd: Arc<Known>,
+    /// Which Task service containerd is told to call.
+    pub task_api: TaskApi,
     /// The options of containers whose own do not name them.
     pub runtime: Named,
     /// Whether Shutdown has come when no container was there.

@@ -19,6 +19,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::cli::ManagerArgs;
 use crate::config::{Config, ConfigError, Listen};
+use crate::containerd::Known;
 use crate::containers::Containers;
 use crate::control;
 use crate::group::Group;
@@ -182,6 +183,8 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         events: Arc::clone(&publisher) as _,
         telemetry: Arc::clone(&metrics) as _,
         group: group.directory.clone(),
+        // As upstream reads it: anything but nothing.
+        core_scheduling: std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()),
         oom,
     };
     Ok(Arc::new(Manager {
@@ -192,6 +195,8 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         sockets: Sockets::new(group.clone(), args.address.clone()),
         metrics,
         publisher,
+        containerd: Known::new(&args.address),
+        task_api: config.task_api,
         runtime: config.runtime.clone(),
         shut: false.into(),
     }))

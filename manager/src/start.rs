@@ -15,7 +15,7 @@ use gam_task::spec::Spec;
 
 use crate::bootstrap::{self, BootstrapError, Question};
 use crate::cli::Flags;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, TaskApi};
 use crate::control::{self, Answer, Client, ControlError};
 use crate::group::{Group, Lock};
 use crate::options::{Named, OptionsError};
@@ -92,18 +92,28 @@ pub fn run(flags: &Flags) -> Result<(), StartError> {
     let named = question.options.as_ref().map(Named::from_any).transpose()?.unwrap_or_default();
     let options = named.or(&config.runtime).resolve(spec.cgroups_path());
     let group = Group::of(config.grouping, &flags.address, &flags.namespace, &flags.id, &spec);
-    let address = {
+    let served = {
         let lock = Lock::take(&group)
             .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
         join_or_launch(flags, &question, &group, &key, &options.shim_cgroup, &lock)?
     };
+    let Served { address, daemon, task_api } = served;
     let file = bundle.join("address");
     record::replace(&file, address.as_bytes(), 0o644)
         .map_err(|source| StartError::File { path: file, source })?;
     let most = std::env::var("MAX_SHIM_VERSION").ok();
-    let dialect = bootstrap::choose(&question, most.as_deref(), None);
-    let answer = bootstrap::answer(dialect, &address)?;
+    let daemon = question.daemon().or(daemon);
+    let dialect = bootstrap::choose(&question, most.as_deref(), daemon);
+    let answer = bootstrap::answer(dialect, bootstrap::version(dialect, task_api, daemon), &address)?;
     io::stdout().lock().write_all(&answer).map_err(StartError::Print)
+}
+
+/// Where a container is served, and how.
+struct Served {
+    address: String,
+    /// The version of containerd, as far as the manager knows it.
+    daemon: Option<(u32, u32)>,
+    task_api: TaskApi,
 }
 
 fn join_or_launch(
@@ -113,7 +123,7 @@ fn join_or_launch(
     key: &Key,
     shim_cgroup: &str,
     _lock: &Lock,
-) -> Result<String, StartError> {
+) -> Result<Served, StartError> {
     let mut client = match Client::connect(&group.control_socket(), PATIENCE) {
         Ok(client) => client,
         Err(ControlError::Absent { .. }) => {
@@ -128,7 +138,7 @@ fn join_or_launch(
         socket_dir: asked.socket_dir().map(str::to_owned),
     };
     match client.ask(&question)? {
-        Answer::Joined { address } => Ok(address),
+        Answer::Joined { address, daemon, task_api } => Ok(Served { address, daemon, task_api }),
         Answer::Failed(text) => Err(StartError::Refused { group: group.name.clone(), text }),
         other => Err(StartError::Refused { group: group.name.clone(), text: format!("{other:?}") }),
     }

@@ -34,6 +34,7 @@ use crate::cgroup::{Cgroup, OomMonitor, OomWatch};
 use crate::event::EventSink;
 use crate::id::Key;
 use crate::options::Options;
+use crate::process::Core;
 use crate::reaper::Reaper;
 use crate::runtime::Runtime;
 use crate::state::{ExecId, State};
@@ -49,6 +50,8 @@ pub struct Host {
     pub telemetry: Arc<dyn Telemetry>,
     /// The directory of the group, for whoever looks for the manager by a record.
     pub group: PathBuf,
+    /// Whether a pod shares the threads of a core with no other (`SCHED_CORE`).
+    pub core_scheduling: bool,
     /// Sees when their memory runs out; none where the kernel does not tell.
     pub oom: Option<Arc<OomMonitor>>,
 }
@@ -60,6 +63,8 @@ pub struct Container {
     sandbox: Option<String>,
     options: Options,
     rootfs: Vec<crate::mount::Mount>,
+    /// With whom it shares the threads of a core; none with anybody.
+    core: Option<Core>,
     /// The checkpoint's directory that it is restored from; empty for none.
     checkpoint: String,
     host: Arc<Host>,

@@ -3,7 +3,9 @@
 mod adopted;
 mod child;
 mod command;
+mod core;
 
 pub use adopted::{Process, Signals};
 pub use child::Child;
 pub use command::Command;
+pub use core::Core;

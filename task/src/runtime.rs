@@ -22,6 +22,7 @@ pub use args::{Checkpoint, Restore, Settings};
 pub use error::RuntimeError;
 
 use self::invoke::Streams;
+use crate::process::Core;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
 
@@ -95,14 +96,19 @@ impl Runtime {
     }
 
     /// Makes the container, whose init then waits for its start, and answers init's pid. With a console init's terminal
-    /// is sent to that socket and `stdio` is not the container's.
+    /// is sent to that socket and `stdio` is not the container's. `core` says with whom init shares the threads of a core.
     ///
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
-    pub async fn create(&self, stdio: Stdio, console: Option<&Path>) -> Result<i32, RuntimeError> {
+    pub async fn create(
+        &self,
+        stdio: Stdio,
+        console: Option<&Path>,
+        core: Option<Core>,
+    ) -> Result<i32, RuntimeError> {
         let pid_file = self.bundle.join("init.pid");
         let args = args::create(&self.settings, &self.id, &self.bundle, &pid_file, console);
-        self.run("create", args, streams(stdio, console), self.limits.slow).await?;
+        self.run("create", args, streams(stdio, console), core, self.limits.slow).await?;
         read_pid(&pid_file)
     }
 
@@ -114,11 +120,12 @@ impl Runtime {
         &self,
         stdio: Stdio,
         console: Option<&Path>,
+        core: Option<Core>,
         restore: &Restore,
     ) -> Result<i32, RuntimeError> {
         let pid_file = self.bundle.join("init.pid");
         let args = args::restore(&self.settings, &self.id, &self.bundle, &pid_file, console, restore);
-        self.run("restore", args, streams(stdio, console), self.limits.image).await?;
+        self.run("restore", args, streams(stdio, console), core, self.limits.image).await?;
         read_pid(&pid_file)
     }
 
@@ -140,13 +147,14 @@ impl Runtime {
         process: &[u8],
         stdio: Stdio,
         console: Option<&Path>,
+        core: Option<Core>,
     ) -> Result<i32, RuntimeError> {
         // No id makes it a file that the bundle has for another reason: an id begins with a letter or a digit.
         let pid_file = Scratch(self.bundle.join(format!(".exec-{exec_id}.pid")));
         let spec = Scratch(self.bundle.join(format!(".exec-{exec_id}.json")));
         write_private(&spec.0, process)?;
         let args = args::exec(&self.settings, &self.id, &spec.0, &pid_file.0, console);
-        self.run("exec", args, streams(stdio, console), self.limits.slow).await?;
+        self.run("exec", args, streams(stdio, console), core, self.limits.slow).await?;
         read_pid(&pid_file.0)
     }
 
@@ -220,7 +228,7 @@ impl Runtime {
         args: Vec<std::ffi::OsString>,
         limit: Duration,
     ) -> Result<(), RuntimeError> {
-        self.run(command, args, Streams::Captured, limit).await
+        self.run(command, args, Streams::Captured, None, limit).await
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gam_task::options::Options;
+use gam_task::process::{Command, Core};
 use gam_task::reaper::Reaper;
 use gam_task::runtime::{Limits, Runtime, RuntimeError, Settings, Stdio, features};
 use gam_task::telemetry::{Silent, Stream, Telemetry};
@@ -96,18 +97,18 @@ async fn a_container_lives_and_ends_under_runc() {
     lab.bundle("exec sleep 1000");
     let runc = lab.runtime("runc");
     let hold = lab.reaper.hold();
-    let pid = runc.create(Stdio::default(), None).await.unwrap();
+    let pid = runc.create(Stdio::default(), None, None).await.unwrap();
     let init = lab.reaper.adopt(pid, &hold).unwrap();
     drop(hold);
     runc.start().await.unwrap();
     let hold = lab.reaper.hold();
-    let pid = runc.exec("init", &process("exit 5"), Stdio::default(), None).await.unwrap();
+    let pid = runc.exec("init", &process("exit 5"), Stdio::default(), None, None).await.unwrap();
     let exec = lab.reaper.adopt(pid, &hold).unwrap();
     drop(hold);
     assert_eq!(exec.wait().await.status, 5);
     assert!(lab.path("init.pid").exists(), "an exec named init has taken init's pid file away");
     let error = runc
-        .exec("e", b"{\"args\": [\"nothing\"], \"cwd\": \"/\"}", Stdio::default(), None)
+        .exec("e", b"{\"args\": [\"nothing\"], \"cwd\": \"/\"}", Stdio::default(), None, None)
         .await
         .unwrap_err();
     assert!(text(&error).contains("nothing"), "{error}");
@@ -193,11 +194,11 @@ async fn a12_a_pid_that_is_none_is_an_error() {
     let lab = Lab::new();
     for pid in ["", "0", "-3", "x", "99999999999"] {
         let fake = lab.script(&format!("echo '{pid}' >$pid"));
-        let error = fake.create(Stdio::default(), None).await.unwrap_err();
+        let error = fake.create(Stdio::default(), None, None).await.unwrap_err();
         assert!(matches!(error, RuntimeError::PidFile { .. }), "{pid}: {error}");
     }
     fs::remove_file(lab.path("init.pid")).unwrap();
-    let error = lab.script("exit 0").create(Stdio::default(), None).await.unwrap_err();
+    let error = lab.script("exit 0").create(Stdio::default(), None, None).await.unwrap_err();
     assert!(matches!(error, RuntimeError::File { .. }), "{error}");
     let error = lab.runtime("/nonexistent/runc").start().await.unwrap_err();
     assert!(matches!(error, RuntimeError::Spawn { .. }), "{error}");
@@ -255,4 +256,36 @@ async fn every_command_is_counted_once() {
     }
     let counted = commands.0.lock().unwrap().clone();
     assert_eq!(counted, [("pause", true), ("delete", true), ("pause", false), ("delete", false)]);
+}
+
+/// The cookie with which a process shares cores; none where the kernel or the machine has no core scheduling.
+fn cookie(pid: u32) -> Option<u64> {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::thread::core_scheduling_cookie(pid, rustix::thread::CoreSchedulingScope::Thread).ok()
+}
+
+#[tokio::test]
+async fn j4_a_child_shares_cores_as_it_is_told_and_its_maker_does_not() {
+    let reaper = Reaper::new(Arc::new(Silent)).unwrap();
+    let sleep = |core| reaper.spawn(Command::new("/bin/sleep").arg("100").core(core));
+    if cookie(std::process::id()).is_none() {
+        let error = sleep(Some(Core::New)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("SCHED_CORE") && text.contains("core"), "{text}");
+        return;
+    }
+    let mut children = Vec::new();
+    for core in [Some(Core::New), Some(Core::New), None] {
+        children.push(sleep(core).unwrap());
+    }
+    children.push(sleep(Some(Core::Of(children[0].pid().unsigned_abs()))).unwrap());
+    let cookies: Vec<u64> =
+        children.iter().map(|child| cookie(child.pid().unsigned_abs()).unwrap()).collect();
+    assert!(cookies[0] != 0 && cookies[1] != 0 && cookies[0] != cookies[1], "{cookies:?}");
+    assert_eq!((cookies[2], cookies[3]), (0, cookies[0]));
+    assert_eq!(cookie(std::process::id()), Some(0));
+    for mut child in children {
+        child.kill(9).unwrap();
+        child.wait().await.unwrap();
+    }
 }

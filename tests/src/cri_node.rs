@@ -18,7 +18,7 @@ use crate::cri::{
 use crate::daemon::{PREFIX, remove};
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, gam_binary};
+use crate::target::{Containerd, gam_binary, gam_configuration};
 use crate::{image, processes};
 
 /// A containerd with CRI whose gam has one grouping.
@@ -50,7 +50,7 @@ impl Node {
             fs::create_dir(dir.join(name)).expect("a directory of the node");
         }
         fs::copy(gam_binary(), dir.join("bin/containerd-shim-gam-v2")).expect("gam's binary");
-        fs::write(dir.join("gam.toml"), format!("linger = \"1s\"\ngrouping = \"{grouping}\"\n"))
+        fs::write(dir.join("gam.toml"), format!("{}grouping = \"{grouping}\"\n", gam_configuration()))
             .expect("gam.toml");
         fs::write(dir.join("config.toml"), configuration(&dir)).expect("config.toml");
         fs::write(dir.join("net/10-ptp.conflist"), network(&dir)).expect("the network's configuration");

@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::events::Recorder;
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, Shim, gam_binary, go_binary};
+use crate::target::{Containerd, Shim, gam_binary, gam_configuration, go_binary};
 use crate::{cgroup, image, processes};
 
 /// What the names of the directories begin with, in /tmp: the paths of sockets have to be short.
@@ -42,7 +42,7 @@ impl Settings {
         Self {
             shim: Shim::from_env(),
             containerd: Containerd::from_env(),
-            gam: "linger = \"1s\"\n".into(),
+            gam: gam_configuration(),
             environment: Vec::new(),
         }
     }

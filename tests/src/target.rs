@@ -91,6 +91,15 @@ impl Containerd {
     }
 }
 
+/// What gam's configuration begins with: managers stay a second; `GAM_E2E_TASK_API` says which Task service containerd is
+/// told to call, 2 or 3.
+#[must_use]
+pub fn gam_configuration() -> String {
+    let api = env::var("GAM_E2E_TASK_API").ok().filter(|number| !number.is_empty());
+    let api = api.map(|number| format!("task_api = {number}\n")).unwrap_or_default();
+    format!("linger = \"1s\"\n{api}")
+}
+
 /// The OCI runtime that containers have where a test does not choose: `GAM_E2E_RUNTIME`, a name in PATH or a path, such
 /// as `crun`; none is containerd's default, runc.
 #[must_use]

@@ -98,15 +98,23 @@ fn h2_each_generation_gets_the_dialect_it_takes() {
 
 #[test]
 fn h4_answers_byte_for_byte() {
-    assert_eq!(answer(Dialect::Plain, "unix:///s/a").unwrap(), b"unix:///s/a");
+    assert_eq!(answer(Dialect::Plain, TaskApi::V2, "unix:///s/a").unwrap(), b"unix:///s/a");
     assert_eq!(
-        answer(Dialect::Json, "unix:///s/a").unwrap(),
+        answer(Dialect::Json, TaskApi::V2, "unix:///s/a").unwrap(),
         br#"{"version":2,"address":"unix:///s/a","protocol":"ttrpc"}"#
     );
     assert_eq!(
-        answer(Dialect::Result, "unix:///s/a").unwrap(),
+        answer(Dialect::Result, TaskApi::V2, "unix:///s/a").unwrap(),
         b"\x08\x02\x12\x0bunix:///s/a\x1a\x05ttrpc",
         "field 1 is the version, 2 the address, 3 the protocol"
+    );
+    assert_eq!(
+        answer(Dialect::Json, TaskApi::V3, "unix:///s/a").unwrap(),
+        br#"{"version":3,"address":"unix:///s/a","protocol":"ttrpc"}"#
+    );
+    assert_eq!(
+        answer(Dialect::Result, TaskApi::V3, "unix:///s/a").unwrap(),
+        b"\x08\x03\x12\x0bunix:///s/a\x1a\x05ttrpc"
     );
 }
 
@@ -114,9 +122,24 @@ fn h4_answers_byte_for_byte() {
 fn h4_no_answer_begins_or_ends_in_white_space() {
     for dialect in [Dialect::Plain, Dialect::Json, Dialect::Result] {
         for length in 0..200 {
-            let bytes = answer(dialect, &format!("unix:///{}", "x".repeat(length))).unwrap();
+            let bytes = answer(dialect, TaskApi::V3, &format!("unix:///{}", "x".repeat(length))).unwrap();
             assert_eq!(bytes.trim_ascii().len(), bytes.len(), "{dialect:?} {length}");
         }
+    }
+}
+
+#[test]
+fn h4_version_3_is_answered_to_those_alone_who_take_it() {
+    for (dialect, daemon, taken) in [
+        (Dialect::Plain, Some((2, 1)), TaskApi::V2),
+        (Dialect::Json, None, TaskApi::V2),
+        (Dialect::Json, Some((1, 7)), TaskApi::V2),
+        (Dialect::Json, Some((2, 0)), TaskApi::V3),
+        (Dialect::Json, Some((3, 0)), TaskApi::V3),
+        (Dialect::Result, None, TaskApi::V3),
+    ] {
+        assert_eq!(version(dialect, TaskApi::V3, daemon), taken, "{dialect:?} {daemon:?}");
+        assert_eq!(version(dialect, TaskApi::V2, daemon), TaskApi::V2);
     }
 }
 

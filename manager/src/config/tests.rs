@@ -25,6 +25,7 @@ fn every_key_is_read() {
         grouping = "node"
         linger = "1m30s"
         log_level = "debug"
+        task_api = 3
         [metrics]
         listen = "tcp://127.0.0.1:9464"
         [events]
@@ -37,6 +38,7 @@ fn every_key_is_read() {
     let expected = Config {
         grouping: Grouping::Node,
         linger: Duration::from_secs(90),
+        task_api: TaskApi::V3,
         log_level: LevelFilter::DEBUG,
         metrics: Metrics { listen: Listen::Tcp("127.0.0.1:9464".parse().unwrap()) },
         events: Events { max_events: 5, max_bytes: 6, patience: Duration::from_secs(7) },

@@ -7,6 +7,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 
 use super::{Answer, LONGEST, Question};
+use crate::bootstrap::daemon_version;
+use crate::config::TaskApi;
+use crate::containerd::Version;
 use crate::manager::Manager;
 use crate::serve::dump;
 
@@ -52,7 +55,7 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
 async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
     match question {
         Question::Join { namespace, id, socket_dir } => match Key::new(&namespace, &id) {
-            Ok(key) => join(key, socket_dir.as_deref(), manager),
+            Ok(key) => join(key, socket_dir.as_deref(), manager).await,
             Err(error) => Answer::Failed(error.to_string()),
         },
         Question::Delete { namespace, id, pid } => match Key::new(&namespace, &id) {
@@ -67,11 +70,26 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
 }
 
 /// Expects a container. The lease is there before the socket is told, so the manager does not leave in between (K3).
-fn join(key: Key, socket_dir: Option<&str>, manager: &Arc<Manager>) -> Answer {
+async fn join(key: Key, socket_dir: Option<&str>, manager: &Arc<Manager>) -> Answer {
     let namespace = Arc::clone(&key.namespace);
     manager.leases.begin(key);
-    match manager.sockets.open(manager, &namespace, socket_dir) {
-        Ok(address) => Answer::Joined { address },
-        Err(error) => Answer::Failed(error.to_string()),
+    let address = match manager.sockets.open(manager, &namespace, socket_dir) {
+        Ok(address) => address,
+        Err(error) => return Answer::Failed(error.to_string()),
+    };
+    let daemon = containerd(manager).await.and_then(|told| daemon_version(&told.version));
+    Answer::Joined { address, daemon, task_api: manager.task_api }
+}
+
+/// What is known of containerd. It is waited for where the answer depends on it, and asked behind the answer's back else.
+async fn containerd(manager: &Arc<Manager>) -> Option<Version> {
+    if manager.task_api == TaskApi::V3 {
+        return manager.containerd.ask().await;
     }
+    let told = manager.containerd.told();
+    if told.is_none() {
+        let known = Arc::clone(&manager.containerd);
+        tokio::spawn(async move { known.ask().await });
+    }
+    told
 }

@@ -15,6 +15,7 @@ pub fn describe(manager: &Arc<Manager>) -> Value {
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
+        "containerd": manager.containerd.told().map(|told| told.version),
         "members": manager.containers.members(),
         "expected": manager.leases.live(),
         "publisher": manager.publisher.dump(),

@@ -73,13 +73,17 @@ impl TaskService {
     fn options(&self, key: &Key, any: Option<&Any>, spec: &Spec) -> Result<Options> {
         let named = any.map(Named::from_any).transpose().map_err(status)?.unwrap_or_default();
         if named.task_api_address.is_some()
-            && let Some(sandbox) = spec.annotation(annotation::SANDBOX_ID)
-            && let Ok(sandbox) = Key::new(&key.namespace, sandbox)
-            && let Some(sandbox) = self.manager.containers.live(&sandbox)
+            && let Some(sandbox) = self.sandbox(key, spec)
         {
             return Ok(sandbox.options().clone());
         }
         Ok(named.or(&self.manager.runtime).resolve(spec.cgroups_path()))
+    }
+
+    /// The sandbox of the pod that a container is to be in.
+    fn sandbox(&self, key: &Key, spec: &Spec) -> Option<Arc<Container>> {
+        let sandbox = Key::new(&key.namespace, spec.annotation(annotation::SANDBOX_ID)?).ok()?;
+        self.manager.containers.live(&sandbox)
     }
 
     async fn make(&self, ctx: &TtrpcContext, request: CreateTaskRequest) -> Result<Arc<Container>> {
@@ -97,6 +101,7 @@ impl TaskService {
             streams: decode::streams(request.terminal, request.stdin, request.stdout, request.stderr),
             checkpoint: request.checkpoint,
             options,
+            sandbox_init: self.sandbox(&key, &spec).map(|sandbox| sandbox.pid()),
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);
         let container = created.inspect_err(|_| self.manager.farewell(&key))?;

@@ -10,7 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::id::Key;
 use crate::mount::{self, Mount};
 use crate::options::Options;
-use crate::process::Process;
+use crate::process::{Core, Process};
 use crate::record::StreamNames;
 use crate::runtime::{Runtime, Settings, Stdio};
 use crate::spec::{Spec, annotation};
@@ -35,6 +35,8 @@ pub struct CreateRequest {
     pub checkpoint: String,
     /// How the runtime is called.
     pub options: Options,
+    /// The init of its pod's sandbox, with which it may share the threads of a core; none if it is the first of its pod.
+    pub sandbox_init: Option<u32>,
 }
 
 impl Container {
@@ -66,7 +68,8 @@ impl Container {
     }
 
     fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec) -> Self {
-        let CreateRequest { key, bundle, rootfs, streams, checkpoint, options } = request;
+        let CreateRequest { key, bundle, rootfs, streams, checkpoint, options, sandbox_init } = request;
+        let core = sandbox_init.map_or(Core::New, Core::Of);
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
         Self {
@@ -87,6 +90,7 @@ impl Container {
             bundle,
             options,
             rootfs,
+            core: host.core_scheduling.then_some(core),
         }
     }
 
@@ -99,7 +103,8 @@ impl Container {
         let stdio = child_ends(&mut prepared);
         let console = prepared.console_socket().map(PathBuf::from);
         let hold = self.host.reaper.hold();
-        let (pid, streams) = prepared.run_while(self.runtime.create(stdio, console.as_deref())).await?;
+        let work = self.runtime.create(stdio, console.as_deref(), self.core);
+        let (pid, streams) = prepared.run_while(work).await?;
         let process = self.adopt(pid, &hold)?;
         drop(hold);
         self.begin(&process, streams);

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::create::child_ends;
 use super::{Container, ContainerError, Member};
 use crate::exit::Exit;
-use crate::process::Process;
+use crate::process::{Core, Process};
 use crate::record::StreamNames;
 use crate::state::{ExecId, Input};
 use crate::stdio::{Plan, Streams};
@@ -81,8 +81,9 @@ impl Container {
         let console = prepared.console_socket().map(PathBuf::from);
         let hold = self.host.reaper.hold();
         let made = AtomicI32::new(0);
+        let core = self.core.map(|_| Core::Of(self.pid()));
         let work = async {
-            let pid = self.runtime.exec(id, &spec, stdio, console.as_deref()).await?;
+            let pid = self.runtime.exec(id, &spec, stdio, console.as_deref(), core).await?;
             made.store(pid, Ordering::Relaxed);
             Ok(pid)
         };

@@ -49,7 +49,7 @@ impl Container {
             work_path: Some(&self.options.criu_work_path).filter(|path| !path.is_empty()).map(PathBuf::from),
         };
         let hold = self.host.reaper.hold();
-        let work = self.runtime.restore(stdio, console.as_deref(), &restore);
+        let work = self.runtime.restore(stdio, console.as_deref(), self.core, &restore);
         let (pid, streams) = prepared.run_while(work).await?;
         let process = self.adopt(pid, &hold)?;
         self.begin(&process, streams);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::Core;
 use crate::sys::spawn::{self, Program};
 
 /// A program to run. It gets exactly what is said here: nothing of our environment (BEHAVIOUR J11), none of our
@@ -20,6 +21,7 @@ pub struct Command {
     cwd: Option<PathBuf>,
     fds: Vec<(RawFd, OwnedFd)>,
     new_session: bool,
+    core: Option<Core>,
 }
 
 impl Command {
@@ -33,6 +35,7 @@ impl Command {
             cwd: None,
             fds: Vec::new(),
             new_session: false,
+            core: None,
         }
     }
 
@@ -114,6 +117,13 @@ impl Command {
         self
     }
 
+    /// With whom the child shares the threads of a core; none leaves it as this process is.
+    #[must_use]
+    pub fn core(mut self, core: Option<Core>) -> Self {
+        self.core = core;
+        self
+    }
+
     /// Starts the program without ever waiting for it, and answers its pid. This is for a process that has no reaper,
     /// such as the `start` that leaves a manager behind; elsewhere it is
     /// [`Reaper::spawn`](crate::reaper::Reaper::spawn). Our copies of the descriptors are closed.
@@ -130,14 +140,18 @@ impl Command {
         let cwd = self.cwd.as_deref().map(|path| text(path.as_os_str().as_bytes())).transpose()?;
         let fds: Vec<(RawFd, BorrowedFd<'_>)> =
             self.fds.iter().map(|(target, fd)| (*target, fd.as_fd())).collect();
-        spawn::spawn(&Program {
+        let program = Program {
             file: &file,
             args: &args,
             env: &env,
             cwd: cwd.as_deref(),
             fds: &fds,
             new_session: self.new_session,
-        })
+        };
+        match self.core {
+            None => spawn::spawn(&program),
+            Some(core) => core.with(|| spawn::spawn(&program)),
+        }
     }
 
     fn standard(mut self, target: RawFd, fd: Option<OwnedFd>) -> Self {

@@ -11,7 +11,7 @@ use super::args;
 use super::log::Log;
 use super::output::{Keep, Output};
 use super::{Runtime, RuntimeError, Settings, Stdio};
-use crate::process::{Child, Command};
+use crate::process::{Child, Command, Core};
 use crate::reaper::Reaper;
 
 /// How much of a command's complaints is kept, in bytes.
@@ -40,10 +40,11 @@ impl Runtime {
         command: &'static str,
         args: Vec<OsString>,
         streams: Streams,
+        core: Option<Core>,
         limit: Duration,
     ) -> Result<(), RuntimeError> {
         let since = Instant::now();
-        let done = self.attempt(command, args, streams, limit).await;
+        let done = self.attempt(command, args, streams, core, limit).await;
         self.telemetry.runtime_command(command, since.elapsed(), done.is_ok());
         done
     }
@@ -53,6 +54,7 @@ impl Runtime {
         command: &'static str,
         args: Vec<OsString>,
         streams: Streams,
+        core: Option<Core>,
         limit: Duration,
     ) -> Result<(), RuntimeError> {
         let binary = &self.settings.binary;
@@ -70,7 +72,7 @@ impl Runtime {
             }
         };
         let line = if self.bundle.is_dir() { line.cwd(&*self.bundle) } else { line.cwd("/") };
-        let mut child = self.reaper.spawn(line).map_err(spawn_error)?;
+        let mut child = self.reaper.spawn(line.core(core)).map_err(spawn_error)?;
         let ended = end(&mut child, complaints.as_mut(), limit).await.map_err(spawn_error)?;
         let id = self.id.to_string();
         match ended {
