@@ -20,6 +20,7 @@ use crate::cli::Flags;
 use crate::config::{Config, ConfigError};
 use crate::control::{Answer, Client, ControlError, Question};
 use crate::group::{Group, Lock};
+use crate::kept;
 use crate::service::task::deleted;
 
 /// How long the manager may take: containerd gives the whole command 5 s.
@@ -134,19 +135,37 @@ fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteEr
         Found::Record(record) => Some((**record).clone()),
         Found::Nothing | Found::Unreadable => None,
     };
+    // Read before anything else takes its time: containerd may remove their bundles meanwhile.
+    let orphans = record.as_ref().map(|record| orphans(key, bundle, record)).unwrap_or_default();
     bury_manager(bundle, record.as_ref());
-    let is_sandbox = record.as_ref().is_some_and(|record| record.sandbox.as_deref() == Some(&key.id));
-    let end = cleanup::container(key, bundle, record.as_ref())?;
-    // A manager that lives still answers for the pod's other containers.
-    let orphaned = record.as_ref().is_some_and(|record| is_dead(&Group::at("", &record.group)));
-    if is_sandbox && orphaned {
-        for (bundle, record) in siblings(key, bundle) {
-            if let Err(error) = cleanup::container(&record.key, &bundle, Some(&record)) {
-                eprintln!("{error}");
+    let end = cleanup::container(key, bundle, record.as_ref());
+    for (bundle, record) in orphans {
+        if let Err(error) = cleanup::container(&record.key, &bundle, Some(&record)) {
+            eprintln!("{error}");
+        }
+        kept::forget(&record.group, &record.key, &key.id);
+    }
+    Ok(end?)
+}
+
+/// The other containers of a sandbox that nobody answers for any more; a manager that lives does.
+fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> {
+    let is_sandbox = record.sandbox.as_deref() == Some(&*key.id);
+    if !is_sandbox || !is_dead(&Group::at("", &record.group)) {
+        return Vec::new();
+    }
+    let mut orphans = siblings(key, bundle);
+    for record in kept::of(&record.group, &key.namespace, &key.id) {
+        if !orphans.iter().any(|(_, known)| known.key == record.key) {
+            let bundle = bundle.with_file_name(&*record.key.id);
+            // One that has been deleted in order is no orphan, and neither is a later one of that id.
+            match Record::read(&bundle) {
+                Ok(Some(_)) => kept::forget(&record.group, &record.key, &key.id),
+                _ => orphans.push((bundle, record)),
             }
         }
     }
-    Ok(end)
+    orphans
 }
 
 /// Removes what a dead manager left of itself: its socket (D7), and its group's directory. Whoever has the lock has started

@@ -19,9 +19,9 @@ impl Leases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Instant::now());
     }
 
-    /// Expects it no more.
-    pub fn end(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// Expects it no more; whether it was.
+    pub fn end(&self, key: &Key) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
     }
 
     /// How many are expected; those that are overdue are forgotten.

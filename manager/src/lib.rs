@@ -9,6 +9,7 @@ pub mod control;
 pub mod delete;
 pub mod group;
 pub mod info;
+pub mod kept;
 pub mod leases;
 pub mod logs;
 pub mod manager;

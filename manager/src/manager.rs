@@ -16,6 +16,7 @@ use crate::config::TaskApi;
 use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
+use crate::kept;
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::metrics::Metrics;
@@ -66,6 +67,24 @@ impl Manager {
         }
     }
 
+    /// No `start` has announced this container of a pod, so no `delete` will be run for it: its record is kept for the one of
+    /// its sandbox.
+    pub fn keep_record(&self, container: &Container) {
+        let Some(sandbox) = container.sandbox().filter(|sandbox| *sandbox != &*container.key().id) else {
+            return;
+        };
+        if let Err(error) = kept::keep(&self.host.group, container.key(), sandbox, container.bundle()) {
+            tracing::warn!(container = %container.key(), %error, "its record is in its bundle alone");
+        }
+    }
+
+    /// A container has been deleted: its record is of no use any more.
+    pub fn forget_record(&self, container: &Container) {
+        if let Some(sandbox) = container.sandbox() {
+            kept::forget(&self.host.group, container.key(), sandbox);
+        }
+    }
+
     /// A container has left, or never came to be.
     pub fn farewell(&self, key: &Key) {
         self.logs.remove(key);
@@ -81,6 +100,7 @@ impl Manager {
         connection: ConnectionId,
     ) -> Result<(u32, Exit), ContainerError> {
         let (pid, exit) = container.delete().await?;
+        self.forget_record(container);
         let streams = container.report(None)?.streams;
         let tombstone = Tombstone::new(pid, exit, container.bundle().to_path_buf(), streams, connection);
         // As long as the id is taken, its log is this container's.
@@ -124,7 +144,7 @@ impl Manager {
                 }
             }
             None => {
-                self.leases.end(key);
+                let _ = self.leases.end(key);
                 Ok(Answer::Unknown)
             }
         }
@@ -145,7 +165,7 @@ impl Manager {
     /// Nobody needs to know of an id any more (D3: any number of times; with containers there it means nothing else).
     pub fn shutdown(&self, key: &Key) {
         self.containers.forget(key);
-        self.leases.end(key);
+        let _ = self.leases.end(key);
         if self.containers.members() == 0 {
             self.shut.store(true, Ordering::SeqCst);
         }

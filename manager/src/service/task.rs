@@ -90,7 +90,7 @@ impl TaskService {
         let key = self.key(ctx, &request.id)?;
         let bundle = decode::bundle(&request.bundle)?;
         let mut reservation = self.manager.containers.reserve(&key, connection_of()).map_err(status)?;
-        self.manager.leases.end(&key);
+        let started = self.manager.leases.end(&key);
         let spec = Spec::read(&bundle).unwrap_or_default();
         let options = self.options(&key, request.options.as_ref(), &spec)?;
         self.manager.welcome(&key, &bundle);
@@ -105,12 +105,16 @@ impl TaskService {
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);
         let container = created.inspect_err(|_| self.manager.farewell(&key))?;
+        if !started {
+            self.manager.keep_record(&container);
+        }
         match reservation.keep(Arc::clone(&container)) {
             Ok(()) => Ok(container),
             Err(unwanted) => {
                 if let Err(error) = unwanted.delete().await {
                     tracing::error!(container = %key, %error, "a container that nobody wants is left");
                 }
+                self.manager.forget_record(&unwanted);
                 self.manager.farewell(&key);
                 Err(refuse(
                     Code::CANCELLED,
