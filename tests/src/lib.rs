@@ -11,6 +11,8 @@ pub mod client;
 pub mod cost;
 pub mod cri;
 pub mod cri_node;
+pub mod cri_pod;
+pub mod cri_stream;
 pub mod daemon;
 pub mod events;
 pub mod exec;
