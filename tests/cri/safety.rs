@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use gam_tests::cri::{
-    ContainerSecurity, IdMapping, NamespaceOption, OWN, POD, PodConfig, SecurityProfile, UserNamespace,
+    ContainerSecurity, Empty, IdMapping, NamespaceOption, OWN, POD, PodConfig, SecurityProfile, StatusAnswer,
+    UserNamespace,
 };
 use gam_tests::cri_node::Node;
 use gam_tests::target::{Containerd, runtime_program};
@@ -94,6 +95,13 @@ pub(crate) fn user_namespace(node: &Node, handler: &str) {
     linux.security.as_mut().unwrap().namespaces.as_mut().unwrap().user = Some(users());
     let started = pod.try_start(pod.config_of("one", FOREVER, linux));
     assert_eq!((status(pod.pid(), "Uid:"), status(pod.pid(), "Gid:")), (HOST, HOST), "the sandbox's root");
+    if node.containerd == Containerd::V2_1 {
+        // kubelet looks at this before it asks for such a pod. Only runtimes of runc's type are asked what they have.
+        let answer: StatusAnswer = node.cri().call("Status", Empty {}).unwrap();
+        let told = answer.handlers.iter().find(|one| one.name == handler).unwrap();
+        let told = told.features.as_ref().is_some_and(|features| features.user_namespaces);
+        assert_eq!(told, handler == "dropin" && idmaps(), "{:?}", answer.handlers);
+    }
     if node.containerd == Containerd::V2_1 && !idmaps() {
         let status = started.expect_err("2.1 wants ID-mapped mounts, which this runtime has not");
         assert!(status.message().contains("idmap mounts not supported"), "{status}");

@@ -162,6 +162,12 @@ messages! {
         #[prost(message, optional, tag = "3")] memory: Option<Usage>,
     }
     StatsAnswer { #[prost(message, optional, tag = "1")] stats: Option<Stats> }
+    Features { #[prost(bool, tag = "2")] user_namespaces: bool }
+    Handler {
+        #[prost(string, tag = "1")] name: String,
+        #[prost(message, optional, tag = "2")] features: Option<Features>,
+    }
+    StatusAnswer { #[prost(message, repeated, tag = "3")] handlers: Vec<Handler> }
     ImageStatus { #[prost(message, optional, tag = "1")] image: Option<ImageSpec> }
     ImageStatusAnswer { #[prost(message, optional, tag = "1")] image: Option<PodId> }
     Listed { #[prost(string, tag = "1")] id: String }
