@@ -93,7 +93,6 @@ pub(crate) fn user_namespace(node: &Node, handler: &str) {
     let pod = node.pod(handler, of_users(private(node, "default")));
     let mut linux = own();
     linux.security.as_mut().unwrap().namespaces.as_mut().unwrap().user = Some(users());
-    let started = pod.try_start(pod.config_of("one", FOREVER, linux));
     assert_eq!((status(pod.pid(), "Uid:"), status(pod.pid(), "Gid:")), (HOST, HOST), "the sandbox's root");
     if node.containerd == Containerd::V2_1 {
         // kubelet looks at this before it asks for such a pod. Only runtimes of runc's type are asked what they have.
@@ -102,12 +101,16 @@ pub(crate) fn user_namespace(node: &Node, handler: &str) {
         let told = told.features.as_ref().is_some_and(|features| features.user_namespaces);
         assert_eq!(told, handler == "dropin" && idmaps(), "{:?}", answer.handlers);
     }
+    let start = || pod.try_start(pod.config_of("one", FOREVER, linux));
     if node.containerd == Containerd::V2_1 && !idmaps() {
-        let status = started.expect_err("2.1 wants ID-mapped mounts, which this runtime has not");
-        assert!(status.message().contains("idmap mounts not supported"), "{status}");
+        // The manager stays for a minute for a container that was announced and refused, so one grouping is enough.
+        if (&*node.grouping, handler) == ("pod", "dropin") {
+            let status = start().expect_err("2.1 wants ID-mapped mounts, which this runtime has not");
+            assert!(status.message().contains("idmap mounts not supported"), "{status}");
+        }
         return;
     }
-    let id = started.unwrap();
+    let id = start().unwrap();
     assert_eq!(pod.output(&id, "id -u"), "0");
     let map = pod.output(&id, "cat /proc/self/uid_map; cat /proc/self/gid_map");
     let numbers: Vec<u32> = map.split_whitespace().map(|number| number.parse().unwrap()).collect();
