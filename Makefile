@@ -101,7 +101,7 @@ fmt:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri -- -D warnings
 
 clean:
 	cargo clean

@@ -21,6 +21,7 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use checkpoint::CheckpointRequest;
@@ -75,6 +76,8 @@ pub struct Container {
     recorder: Mutex<bool>,
     /// Lets one deletion work at a time.
     deletion: tokio::sync::Mutex<()>,
+    /// Kills that are not answered yet.
+    kills: AtomicUsize,
 }
 
 /// What changes.

@@ -4,14 +4,16 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use gam_tests::cri::{
-    ContainerId, ContainerLinux, ContainerSecurity, Empty, NODE, NamespaceOption, OWN, POD, PodConfig,
-    RUNNING, Resources, SecurityProfile, StatsAnswer,
+    ContainerId, ContainerLinux, ContainerSecurity, EXITED, Empty, NODE, NamespaceOption, OWN, POD,
+    PodConfig, PodId, PodStatusAnswer, RUNNING, Resources, StatsAnswer,
 };
 use gam_tests::cri_node::Node;
-use gam_tests::{poll, processes};
+use gam_tests::poll;
+
+use crate::{safety, streaming, survival};
 
 /// A case.
-type Case = fn(&Node, &str);
+pub(crate) type Case = fn(&Node, &str);
 
 /// Every case and its name.
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -23,33 +25,44 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     ("stop_terminates_then_kills", stop_terminates_then_kills),
     ("shared_process_namespace", shared_process_namespace),
     ("host_namespaces", host_namespaces),
-    ("read_only_privileged_seccomp", read_only_privileged_seccomp),
-    ("containerd_is_killed", containerd_is_killed),
-    ("the_manager_is_killed", the_manager_is_killed),
+    ("a_stopped_pod", a_stopped_pod),
+    ("managers_by_group", managers_by_group),
+    ("exec_streams", streaming::exec_streams),
+    ("exec_terminal", streaming::exec_terminal),
+    ("an_exec_whose_client_goes", streaming::an_exec_whose_client_goes),
+    ("attach_streams", streaming::attach_streams),
+    ("attach_terminal", streaming::attach_terminal),
+    ("port_forward", streaming::port_forward),
+    ("read_only_and_privileged", safety::read_only_and_privileged),
+    ("seccomp", safety::seccomp),
+    ("user_namespace", safety::user_namespace),
+    ("containerd_is_killed", survival::containerd_is_killed),
+    ("the_manager_is_killed", survival::the_manager_is_killed),
+    ("both_are_killed", survival::both_are_killed),
 ];
 
-const FOREVER: &str = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
+pub(crate) const FOREVER: &str = "trap 'exit 3' TERM; while :; do sleep 0.1; done";
 
-fn secured(security: ContainerSecurity) -> ContainerLinux {
+pub(crate) fn secured(security: ContainerSecurity) -> ContainerLinux {
     ContainerLinux { resources: None, security: Some(security) }
 }
 
 fn in_namespaces(network: i32, pid: i32, ipc: i32) -> ContainerLinux {
-    let namespaces = Some(NamespaceOption { network, pid, ipc });
+    let namespaces = Some(NamespaceOption { network, pid, ipc, user: None });
     secured(ContainerSecurity { namespaces, ..ContainerSecurity::default() })
 }
 
-fn with_namespaces(mut config: PodConfig, network: i32, pid: i32, ipc: i32) -> PodConfig {
+pub(crate) fn with_namespaces(mut config: PodConfig, network: i32, pid: i32, ipc: i32) -> PodConfig {
     let security = config.linux.as_mut().unwrap().security.as_mut().unwrap();
-    security.namespaces = Some(NamespaceOption { network, pid, ipc });
+    security.namespaces = Some(NamespaceOption { network, pid, ipc, user: None });
     config
 }
 
-fn private(node: &Node, namespace: &str) -> PodConfig {
+pub(crate) fn private(node: &Node, namespace: &str) -> PodConfig {
     with_namespaces(node.pod_config(namespace), POD, OWN, POD)
 }
 
-fn own() -> ContainerLinux {
+pub(crate) fn own() -> ContainerLinux {
     in_namespaces(POD, OWN, POD)
 }
 
@@ -161,65 +174,37 @@ fn host_namespaces(node: &Node, handler: &str) {
     assert_eq!(pod.ended(&id).exit_code, 3);
 }
 
-fn read_only_privileged_seccomp(node: &Node, handler: &str) {
+fn a_stopped_pod(node: &Node, handler: &str) {
     let pod = node.pod(handler, private(node, "default"));
-    let namespaces = Some(NamespaceOption { network: POD, pid: OWN, ipc: POD });
-    let base = ContainerSecurity { namespaces, ..ContainerSecurity::default() };
-    let fixed = secured(ContainerSecurity { readonly_rootfs: true, ..base.clone() });
-    let id = pod.container("fixed", FOREVER, fixed);
-    assert_ne!(pod.exec(&id, "touch /file", 20).unwrap().exit_code, 0, "the root is read-only");
-    for (profile_type, mode) in [(0, "2"), (1, "0")] {
-        let seccomp = Some(SecurityProfile { profile_type });
-        let linux = secured(ContainerSecurity { seccomp, ..base.clone() });
-        let id = pod.container(&format!("seccomp{mode}"), FOREVER, linux);
-        let found = pod.output(&id, "sed -n 's/^Seccomp:[^0-9]*//p' /proc/1/status");
-        assert_eq!(found, mode, "profile {profile_type}");
+    let (one, two) = (pod.container("one", FOREVER, own()), pod.container("two", "exit 8", own()));
+    assert_eq!(pod.ended(&two).exit_code, 8);
+    for _ in 0..2 {
+        let _: Empty = node.cri().call("StopPodSandbox", PodId { id: pod.id.clone() }).unwrap();
+        assert!(!pod.ready());
+        assert_eq!((pod.status(&one).state, pod.status(&two).exit_code), (EXITED, 8));
     }
-    drop(pod);
-    let mut config = private(node, "default");
-    config.linux.as_mut().unwrap().security.as_mut().unwrap().privileged = true;
-    let pod = node.pod(handler, config);
-    let all = pod.container("all", FOREVER, secured(ContainerSecurity { privileged: true, ..base.clone() }));
-    let few = pod.container("few", FOREVER, secured(base));
-    let capabilities = "sed -n 's/^CapEff:[^0-9a-f]*//p' /proc/1/status";
-    let parse = |text: String| u64::from_str_radix(&text, 16).unwrap();
-    let (all, few) = (parse(pod.output(&all, capabilities)), parse(pod.output(&few, capabilities)));
-    assert!(all & (1 << 21) != 0, "CAP_SYS_ADMIN of a privileged container: {all:x}");
-    assert!(few & (1 << 21) == 0, "CAP_SYS_ADMIN of another: {few:x}");
+    assert_ne!(pod.status(&one).exit_code, 0);
+    let status = pod.exec(&one, "true", 20).expect_err("nothing runs there");
+    assert!(status.message().contains("not") || status.message().contains("state"), "{status}");
+    pod.remove().unwrap();
+    let unknown: Result<PodStatusAnswer, _> =
+        node.cri().call("PodSandboxStatus", PodId { id: pod.id.clone() });
+    assert!(unknown.expect_err("it is removed").message().contains("not"));
 }
 
-fn containerd_is_killed(node: &Node, handler: &str) {
-    let pod = node.pod(handler, private(node, "default"));
-    let lives = pod.container("lives", FOREVER, own());
-    let ends = pod.container("ends", "sleep 1; exit 5", own());
-    let before = pod.output(&lives, "echo $PPID; cut -d ' ' -f 22 /proc/1/stat");
-    node.kill_9();
-    std::thread::sleep(Duration::from_millis(1500));
-    node.launch();
-    assert!(pod.ready());
-    assert_eq!(pod.status(&lives).state, RUNNING);
-    assert_eq!(pod.output(&lives, "echo $PPID; cut -d ' ' -f 22 /proc/1/stat"), before, "the same process");
-    assert_eq!(pod.ended(&ends).exit_code, 5, "an end while containerd was away");
-    let third = pod.container("third", "exit 6", own());
-    assert_eq!(pod.ended(&third).exit_code, 6);
-    pod.stop_container(&lives, 10).unwrap();
-    assert_eq!(pod.ended(&lives).exit_code, 3);
-}
-
-fn the_manager_is_killed(node: &Node, handler: &str) {
-    let pod = node.pod(handler, private(node, "default"));
-    let id = pod.container("one", FOREVER, own());
-    let before = node.managers();
-    assert!(!before.is_empty(), "a manager runs");
-    before.into_iter().for_each(processes::kill_9);
-    let status = pod.ended(&id);
-    // 255 where containerd's wait for it broke with the connection before it heard of the end.
-    assert!(matches!(status.exit_code, 137 | 255), "{}", status.exit_code);
-    poll::holds("the sandbox is not ready", || !pod.ready());
-    std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(pod.status(&id).finished_at, status.finished_at, "reported dead once");
-    drop(pod);
-    let next = node.pod(handler, private(node, "default"));
-    let id = next.container("one", "exit 9", own());
-    assert_eq!(next.ended(&id).exit_code, 9);
+fn managers_by_group(node: &Node, handler: &str) {
+    let namespaces = ["default", "default", "other"];
+    let pods = namespaces.map(|namespace| node.pod(handler, private(node, namespace)));
+    let _containers: Vec<String> = pods.iter().map(|pod| pod.container("one", FOREVER, own())).collect();
+    let expected = match node.grouping.as_str() {
+        "pod" => 3,
+        "namespace" => 2,
+        _ => 1,
+    };
+    assert_eq!(node.serving().len(), expected);
+    poll::holds("no other manager runs", || {
+        let mut running = node.managers();
+        running.sort_unstable();
+        running == node.serving()
+    });
 }

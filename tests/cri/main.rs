@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cases;
+mod safety;
+mod streaming;
+mod survival;
 
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -30,6 +33,7 @@ fn main() {
                     let _guard = LOCKS[index].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                     let node = NODES[index].get_or_init(|| Arc::new(Node::start(grouping)));
                     case(node, handler);
+                    node.empty();
                     Ok(())
                 }));
             }

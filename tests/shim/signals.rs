@@ -1,6 +1,6 @@
 //! Rows G: pausing, killing, and the codes of what is refused.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gam_protos::types::Status;
 use gam_tests::shim::event::Kind;
@@ -75,6 +75,22 @@ cases! {
         killing.await.unwrap().unwrap();
         c.wait("").await.unwrap();
         assert!(matches!(code(&more.await.unwrap()), Code::OK | Code::NOT_FOUND));
+    }
+
+    async fn g3_a_kill_is_answered_before_the_delete_that_follows(lab) {
+        let c = lab.plan("g3").fake().run().await;
+        lab.fake().set(&[on("kill").after(1000)]);
+        let killing = beside({
+            let c = c.clone();
+            async move { (c.kill("", 9).await, Instant::now()) }
+        });
+        c.wait("").await.unwrap();
+        c.delete("").await.unwrap();
+        let deleted = Instant::now();
+        let (answer, at) = killing.await.unwrap();
+        answer.unwrap();
+        assert!(at < deleted + Duration::from_millis(300), "{:?} after it", at - deleted);
+        c.remove().await;
     }
 
     async fn g4_kill_of_what_does_not_run_is_not_found(lab) {

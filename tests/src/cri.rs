@@ -38,8 +38,22 @@ messages! {
         #[prost(int32, tag = "1")] network: i32,
         #[prost(int32, tag = "2")] pid: i32,
         #[prost(int32, tag = "3")] ipc: i32,
+        #[prost(message, optional, tag = "5")] user: Option<UserNamespace>,
     }
-    SecurityProfile { #[prost(int32, tag = "1")] profile_type: i32 }
+    UserNamespace {
+        #[prost(int32, tag = "1")] mode: i32,
+        #[prost(message, repeated, tag = "2")] uids: Vec<IdMapping>,
+        #[prost(message, repeated, tag = "3")] gids: Vec<IdMapping>,
+    }
+    IdMapping {
+        #[prost(uint32, tag = "1")] host: u32,
+        #[prost(uint32, tag = "2")] container: u32,
+        #[prost(uint32, tag = "3")] length: u32,
+    }
+    SecurityProfile {
+        #[prost(int32, tag = "1")] profile_type: i32,
+        #[prost(string, tag = "2")] localhost_ref: String,
+    }
     PodSecurity {
         #[prost(message, optional, tag = "1")] namespaces: Option<NamespaceOption>,
         #[prost(bool, tag = "4")] readonly_rootfs: bool,
@@ -63,7 +77,11 @@ messages! {
         #[prost(string, tag = "2")] runtime_handler: String,
     }
     PodStatus { #[prost(string, tag = "1")] id: String, #[prost(int32, tag = "3")] state: i32 }
-    PodStatusAnswer { #[prost(message, optional, tag = "1")] status: Option<PodStatus> }
+    PodStatusAnswer {
+        #[prost(message, optional, tag = "1")] status: Option<PodStatus>,
+        #[prost(map = "string, string", tag = "2")] info: HashMap<String, String>,
+    }
+    Verbosely { #[prost(string, tag = "1")] id: String, #[prost(bool, tag = "2")] verbose: bool }
     ContainerMetadata { #[prost(string, tag = "1")] name: String, #[prost(uint32, tag = "2")] attempt: u32 }
     ImageSpec { #[prost(string, tag = "1")] image: String }
     Resources {
@@ -85,6 +103,9 @@ messages! {
         #[prost(message, optional, tag = "2")] image: Option<ImageSpec>,
         #[prost(string, repeated, tag = "3")] command: Vec<String>,
         #[prost(string, tag = "11")] log_path: String,
+        #[prost(bool, tag = "12")] stdin: bool,
+        #[prost(bool, tag = "13")] stdin_once: bool,
+        #[prost(bool, tag = "14")] tty: bool,
         #[prost(message, optional, tag = "15")] linux: Option<ContainerLinux>,
     }
     CreateContainer {
@@ -100,7 +121,30 @@ messages! {
         #[prost(int32, tag = "7")] exit_code: i32,
         #[prost(string, tag = "10")] reason: String,
     }
-    ContainerStatusAnswer { #[prost(message, optional, tag = "1")] status: Option<ContainerStatus> }
+    ContainerStatusAnswer {
+        #[prost(message, optional, tag = "1")] status: Option<ContainerStatus>,
+        #[prost(map = "string, string", tag = "2")] info: HashMap<String, String>,
+    }
+    Exec {
+        #[prost(string, tag = "1")] id: String,
+        #[prost(string, repeated, tag = "2")] command: Vec<String>,
+        #[prost(bool, tag = "3")] tty: bool,
+        #[prost(bool, tag = "4")] stdin: bool,
+        #[prost(bool, tag = "5")] stdout: bool,
+        #[prost(bool, tag = "6")] stderr: bool,
+    }
+    Attach {
+        #[prost(string, tag = "1")] id: String,
+        #[prost(bool, tag = "2")] stdin: bool,
+        #[prost(bool, tag = "3")] tty: bool,
+        #[prost(bool, tag = "4")] stdout: bool,
+        #[prost(bool, tag = "5")] stderr: bool,
+    }
+    PortForward {
+        #[prost(string, tag = "1")] id: String,
+        #[prost(int32, repeated, tag = "2")] port: Vec<i32>,
+    }
+    Url { #[prost(string, tag = "1")] url: String }
     ExecSync {
         #[prost(string, tag = "1")] id: String,
         #[prost(string, repeated, tag = "2")] command: Vec<String>,
@@ -118,6 +162,12 @@ messages! {
         #[prost(message, optional, tag = "3")] memory: Option<Usage>,
     }
     StatsAnswer { #[prost(message, optional, tag = "1")] stats: Option<Stats> }
+    Features { #[prost(bool, tag = "2")] user_namespaces: bool }
+    Handler {
+        #[prost(string, tag = "1")] name: String,
+        #[prost(message, optional, tag = "2")] features: Option<Features>,
+    }
+    StatusAnswer { #[prost(message, repeated, tag = "3")] handlers: Vec<Handler> }
     ImageStatus { #[prost(message, optional, tag = "1")] image: Option<ImageSpec> }
     ImageStatusAnswer { #[prost(message, optional, tag = "1")] image: Option<PodId> }
     Listed { #[prost(string, tag = "1")] id: String }

@@ -1,31 +1,45 @@
 //! A node: a private containerd with CRI in a network namespace of its own, and the pods on it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
 
 use crate::client::Answer;
 use crate::cri::{
-    ContainerConfig, ContainerId, ContainerLinux, ContainerMetadata, ContainerStatus, ContainerStatusAnswer,
-    CreateContainer, Cri, Empty, ExecSync, ExecSyncAnswer, ImageSpec, ImageStatus, ImageStatusAnswer,
-    Metadata, PodConfig, PodId, PodLinux, PodSecurity, PodStatusAnswer, RunPodSandbox, StopContainer,
+    Cri, Empty, ImageSpec, ImageStatus, ImageStatusAnswer, List, Metadata, PodConfig, PodId, PodLinux,
+    PodSecurity, RunPodSandbox,
 };
+use crate::cri_pod::Pod;
+use crate::cri_setup::{GAM, configuration, found, network, programs};
 use crate::daemon::{PREFIX, remove};
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, gam_binary, gam_configuration};
+use crate::target::{Containerd, gam_configuration};
 use crate::{image, processes};
+
+/// The limit for the end of everything: a manager stays for a minute where a container was announced to it and containerd
+/// then refused to create it.
+const STAY: Duration = Duration::from_secs(100);
 
 /// A containerd with CRI whose gam has one grouping.
 pub struct Node {
     /// Its directory.
     pub dir: PathBuf,
-    containerd: Containerd,
+    /// The generation of its containerd.
+    pub containerd: Containerd,
+    /// gam's grouping.
+    pub grouping: String,
+    /// The pods' managers, by the pods' groups and ids.
+    serving: Mutex<BTreeMap<(String, String), u32>>,
     child: Mutex<Option<Child>>,
     cri: RwLock<Option<Cri>>,
     counter: AtomicU32,
@@ -49,14 +63,17 @@ impl Node {
         for name in ["bin", "run", "runc", "logs", "net", "image"] {
             fs::create_dir(dir.join(name)).expect("a directory of the node");
         }
-        fs::copy(gam_binary(), dir.join("bin/containerd-shim-gam-v2")).expect("gam's binary");
         fs::write(dir.join("gam.toml"), format!("{}grouping = \"{grouping}\"\n", gam_configuration()))
             .expect("gam.toml");
         fs::write(dir.join("config.toml"), configuration(&dir)).expect("config.toml");
         fs::write(dir.join("net/10-ptp.conflist"), network(&dir)).expect("the network's configuration");
+        let containerd = Containerd::from_env();
+        programs(&dir.join("bin"), containerd);
         let node = Self {
             dir,
-            containerd: Containerd::from_env(),
+            containerd,
+            grouping: grouping.into(),
+            serving: Mutex::default(),
             child: Mutex::new(None),
             cri: RwLock::new(None),
             counter: AtomicU32::new(1),
@@ -83,7 +100,12 @@ impl Node {
         node
     }
 
-    fn name(&self) -> String {
+    /// Its name.
+    ///
+    /// # Panics
+    /// Never: the directory has one.
+    #[must_use]
+    pub fn name(&self) -> String {
         self.dir.file_name().expect("a name").to_string_lossy().into_owned()
     }
 
@@ -100,23 +122,24 @@ impl Node {
         self.cri.read().unwrap().clone().expect("the daemon is up")
     }
 
+    /// Whether the daemon is up.
+    pub(crate) fn up(&self) -> bool {
+        self.cri.read().is_ok_and(|cri| cri.is_some())
+    }
+
     /// Starts containerd, again after [`Node::kill_9`].
     ///
     /// # Panics
     /// Where CRI does not answer in time.
     pub fn launch(&self) {
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("the log file");
-        let bin = self.containerd.directory();
-        let child = Command::new("nsenter")
+        let child = Command::new(found("nsenter"))
             .arg(format!("--net=/run/netns/{}", self.netns()))
-            .arg(bin.join("containerd"))
+            .arg(self.dir.join("bin/containerd"))
             .arg("--config")
             .arg(self.dir.join("config.toml"))
             .env_clear()
-            .env(
-                "PATH",
-                format!("{}/bin:{}:/usr/sbin:/usr/bin:/sbin:/bin", self.dir.display(), bin.display()),
-            )
+            .env("PATH", self.dir.join("bin"))
             .env("GAM_RUN_DIR", self.dir.join("run"))
             .env("GAM_CONFIG", self.dir.join("gam.toml"))
             .env(MARK, &self.dir)
@@ -157,6 +180,108 @@ impl Node {
         pids.filter_map(|text| text.trim().parse().ok()).filter(|pid| processes::lives(*pid)).collect()
     }
 
+    /// A connection to `address` from inside of the daemon's network namespace.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[must_use]
+    pub fn dial(&self, address: &str) -> TcpStream {
+        let namespace = File::open(Path::new("/run/netns").join(self.netns())).expect("the node's network");
+        let address = address.to_owned();
+        let dialling = thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("entering the node's network");
+            TcpStream::connect(&address).unwrap_or_else(|error| panic!("connecting to {address}: {error}"))
+        });
+        dialling.join().expect("a connection")
+    }
+
+    /// The manager that is the parent of the process `pid`, none where the process has ended.
+    ///
+    /// # Panics
+    /// Where the parent is not gam.
+    #[must_use]
+    pub fn manager_of(&self, pid: u32) -> Option<u32> {
+        let manager = processes::parent(pid).filter(|_| processes::lives(pid))?;
+        let program = fs::read_link(format!("/proc/{manager}/exe")).unwrap_or_default();
+        if !processes::lives(pid) {
+            return None;
+        }
+        assert_eq!(program, self.dir.join("bin").join(GAM), "{pid} is served by another shim");
+        Some(manager)
+    }
+
+    /// Notes that `manager` serves the pod `id` of the Kubernetes namespace `namespace`.
+    ///
+    /// # Panics
+    /// Where the pods of a group have two managers, two groups share one, or another shim runs.
+    pub(crate) fn note(&self, id: &str, namespace: &str, manager: u32) {
+        let group = match self.grouping.as_str() {
+            "pod" => id,
+            "namespace" => namespace,
+            _ => "",
+        };
+        let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        serving.insert((group.into(), id.into()), manager);
+        let pairs = || serving.iter().map(|((group, _), manager)| (group, manager));
+        for (one, its) in pairs() {
+            for (other, others) in pairs() {
+                assert_eq!(one == other, its == others, "one manager to a group: {:?}", *serving);
+            }
+        }
+        let other = |pid: &u32| {
+            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            program.to_string_lossy().contains("containerd-shim") && !program.ends_with(GAM)
+        };
+        let others: Vec<u32> = processes::of_directory(&self.dir).into_iter().filter(other).collect();
+        assert!(others.is_empty(), "another shim runs: {others:?}");
+    }
+
+    /// Forgets the pod `id`.
+    pub(crate) fn forget(&self, id: &str) {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, pod), _| pod != id);
+    }
+
+    /// The managers that serve pods.
+    ///
+    /// # Panics
+    /// Where a thread that held the lock has.
+    #[must_use]
+    pub fn serving(&self) -> Vec<u32> {
+        let mut managers: Vec<u32> =
+            self.serving.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        managers.sort_unstable();
+        managers.dedup();
+        managers
+    }
+
+    /// The programs that containerd could find by its PATH or beside itself.
+    ///
+    /// # Panics
+    /// While it is down.
+    #[must_use]
+    pub fn findable(&self) -> Vec<String> {
+        let pid = self.child.lock().unwrap().as_ref().expect("the daemon is up").id();
+        let environment = fs::read(format!("/proc/{pid}/environ")).expect("the daemon's environment");
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        let path =
+            environment.split('\0').find_map(|one| one.strip_prefix("PATH=")).expect("a PATH").to_owned();
+        let program = fs::read_link(format!("/proc/{pid}/exe")).expect("the daemon's program");
+        let beside = program.parent().expect("a directory").to_path_buf();
+        let directories = path.split(':').map(PathBuf::from).chain([beside]);
+        let files = directories.flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// Waits until no pod and nothing of one is there.
+    ///
+    /// # Panics
+    /// Where something stays, with what.
+    pub fn empty(&self) {
+        if poll::within(STAY, || self.left().is_empty().then_some(())).is_none() {
+            panic!("the case left behind:\n  {}", self.left().join("\n  "));
+        }
+    }
+
     /// The end of containerd's log.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
@@ -188,18 +313,30 @@ impl Node {
         }
     }
 
-    /// Runs a pod with the runtime `handler`.
+    /// Asks for a pod with the runtime `handler`; its id.
+    ///
+    /// # Errors
+    /// What containerd answers.
+    pub fn try_pod(&self, handler: &str, config: &PodConfig) -> Answer<String> {
+        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.into() };
+        let answer: PodId = self.cri().call("RunPodSandbox", request)?;
+        Ok(answer.id)
+    }
+
+    /// Runs a pod with the runtime `handler`, and sees to it that gam serves it.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// Where it does not start, or its group has another manager.
     #[must_use]
     pub fn pod(&self, handler: &str, config: PodConfig) -> Pod<'_> {
-        let request = RunPodSandbox { config: Some(config.clone()), runtime_handler: handler.into() };
-        let answer: PodId = self
-            .cri()
-            .call("RunPodSandbox", request)
+        let id = self
+            .try_pod(handler, &config)
             .unwrap_or_else(|status| panic!("RunPodSandbox: {status}; the log ends:\n{}", self.log_tail(8)));
-        Pod { node: self, id: answer.id, config }
+        let pod = Pod { node: self, id, config };
+        let manager = self.manager_of(pod.pid()).expect("the sandbox runs");
+        let namespace = pod.config.metadata.as_ref().expect("the pod's metadata").namespace.clone();
+        self.note(&pod.id, &namespace, manager);
+        pod
     }
 
     /// What is there that no pod needs.
@@ -209,6 +346,16 @@ impl Node {
         let mut left = leftovers::of_daemon(&self.dir, &pid);
         let namespaces = fs::read_dir(self.dir.join("state/io.containerd.grpc.v1.cri/sandboxes"));
         left.extend(namespaces.into_iter().flatten().flatten().map(|one| one.path().display().to_string()));
+        if let Some(cri) = self.cri.read().ok().and_then(|cri| cri.clone()) {
+            for method in ["ListPodSandbox", "ListContainers"] {
+                let listed: List = cri.call(method, Empty {}).unwrap_or_default();
+                left.extend(listed.items.into_iter().map(|one| format!("{method}: {}", one.id)));
+            }
+        }
+        for network in ["state/netns", "state/io.containerd.grpc.v1.cri/netns"] {
+            let namespaces = fs::read_dir(self.dir.join(network)).into_iter().flatten().flatten();
+            left.extend(namespaces.map(|one| one.path().display().to_string()));
+        }
         left
     }
 
@@ -222,197 +369,4 @@ impl Node {
         let _ = Command::new("ip").args(["netns", "delete", &self.netns()]).output();
         left
     }
-}
-
-/// A pod; it is stopped and removed when dropped.
-pub struct Pod<'n> {
-    node: &'n Node,
-    /// The sandbox's id.
-    pub id: String,
-    /// Its configuration.
-    pub config: PodConfig,
-}
-
-impl Pod<'_> {
-    /// Creates and starts a container that runs `script`, with the log file `NAME.log`.
-    ///
-    /// # Panics
-    /// Where it does not start.
-    #[must_use]
-    pub fn container(&self, name: &str, script: &str, linux: ContainerLinux) -> String {
-        let config = ContainerConfig {
-            metadata: Some(ContainerMetadata { name: name.into(), attempt: 0 }),
-            image: Some(ImageSpec { image: image::NAME.into() }),
-            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-            log_path: format!("{name}.log"),
-            linux: Some(linux),
-        };
-        let request = CreateContainer {
-            pod: self.id.clone(),
-            config: Some(config),
-            pod_config: Some(self.config.clone()),
-        };
-        let cri = self.node.cri();
-        let created: ContainerId = cri.call("CreateContainer", request).expect("CreateContainer");
-        let _: Empty = cri.call("StartContainer", created.clone()).expect("StartContainer");
-        created.id
-    }
-
-    /// The log file of the container `name`.
-    #[must_use]
-    pub fn log(&self, name: &str) -> PathBuf {
-        Path::new(&self.config.log_directory).join(format!("{name}.log"))
-    }
-
-    /// Executes `script` in the container `id`, for at most `timeout` seconds where that is not 0.
-    ///
-    /// # Errors
-    /// What containerd answers.
-    pub fn exec(&self, id: &str, script: &str, timeout: i64) -> Answer<ExecSyncAnswer> {
-        let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        self.node.cri().call("ExecSync", ExecSync { id: id.into(), command, timeout })
-    }
-
-    /// What `script` prints in the container `id`.
-    ///
-    /// # Panics
-    /// Where it fails.
-    #[must_use]
-    pub fn output(&self, id: &str, script: &str) -> String {
-        let answer = self.exec(id, script, 20).expect("ExecSync");
-        assert_eq!(answer.exit_code, 0, "{script}: {}", String::from_utf8_lossy(&answer.stderr));
-        String::from_utf8_lossy(&answer.stdout).trim().to_owned()
-    }
-
-    /// A container's status.
-    ///
-    /// # Panics
-    /// Where there is none.
-    #[must_use]
-    pub fn status(&self, id: &str) -> ContainerStatus {
-        let answer: ContainerStatusAnswer =
-            self.node.cri().call("ContainerStatus", ContainerId { id: id.into() }).expect("ContainerStatus");
-        answer.status.expect("a status")
-    }
-
-    /// Waits for a container's end.
-    ///
-    /// # Panics
-    /// Where it does not end.
-    #[must_use]
-    pub fn ended(&self, id: &str) -> ContainerStatus {
-        poll::until("the container has ended", || {
-            Some(self.status(id)).filter(|status| status.state == crate::cri::EXITED)
-        })
-    }
-
-    /// Whether the sandbox is ready.
-    ///
-    /// # Panics
-    /// Where it is not known.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        let answer: PodStatusAnswer = self
-            .node
-            .cri()
-            .call("PodSandboxStatus", PodId { id: self.id.clone() })
-            .expect("PodSandboxStatus");
-        answer.status.expect("a status").state == 0
-    }
-
-    /// Stops a container, killing it after `timeout` seconds.
-    ///
-    /// # Errors
-    /// What containerd answers.
-    pub fn stop_container(&self, id: &str, timeout: i64) -> Answer<Empty> {
-        self.node.cri().call("StopContainer", StopContainer { id: id.into(), timeout })
-    }
-
-    /// Stops and removes the pod, with all in it.
-    ///
-    /// # Errors
-    /// What containerd answers.
-    pub fn remove(&self) -> Answer<()> {
-        let cri = self.node.cri();
-        let _: Empty = cri.call("StopPodSandbox", PodId { id: self.id.clone() })?;
-        let _: Empty = cri.call("RemovePodSandbox", PodId { id: self.id.clone() })?;
-        Ok(())
-    }
-}
-
-impl Drop for Pod<'_> {
-    fn drop(&mut self) {
-        if self.node.cri.read().is_ok_and(|cri| cri.is_none()) {
-            return;
-        }
-        if let Err(status) = self.remove() {
-            assert!(std::thread::panicking(), "removing the pod: {status}");
-            eprintln!("removing the pod: {status}");
-        }
-        let state = Path::new("/run/containerd/runc/k8s.io").join(&self.id);
-        let gone = poll::within(Duration::from_secs(10), || (!state.exists()).then_some(()));
-        assert!(gone.is_some() || std::thread::panicking(), "{} is left", state.display());
-    }
-}
-
-fn network(dir: &Path) -> String {
-    serde_json::json!({
-        "cniVersion": "0.4.0", "name": "gam-e2e",
-        "plugins": [{
-            "type": "ptp", "ipMasq": false,
-            "ipam": {
-                "type": "host-local", "dataDir": dir.join("net-data"),
-                "ranges": [[{ "subnet": "10.88.0.0/16" }]]
-            }
-        }]
-    })
-    .to_string()
-}
-
-fn configuration(dir: &Path) -> String {
-    let (dir, image) = (dir.display(), image::NAME);
-    format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-disabled_plugins = [
-  "io.containerd.nri.v1.nri", "io.containerd.internal.v1.restart", "io.containerd.monitor.v1.cgroups",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs",
-]
-
-[grpc]
-  address = "{dir}/c.sock"
-
-[debug]
-  level = "debug"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{dir}/opt"
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{image}"
-  restrict_oom_score_adj = true
-  disable_apparmor = true
-  disable_tcp_service = true
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-  netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "/usr/lib/cni"
-  conf_dir = "{dir}/net"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "native"
-  default_runtime_name = "gam"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gam]
-  runtime_type = "io.containerd.gam.v2"
-  privileged_without_host_devices = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin]
-  runtime_type = "io.containerd.runc.v2"
-  runtime_path = "{dir}/bin/containerd-shim-gam-v2"
-  privileged_without_host_devices = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin.options]
-  Root = "{dir}/runc"
-"#
-    )
 }

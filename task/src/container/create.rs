@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,6 +85,7 @@ impl Container {
             }),
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
+            kills: AtomicUsize::new(0),
             checkpoint,
             host: Arc::clone(host),
             key,

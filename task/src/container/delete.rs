@@ -1,6 +1,7 @@
 //! Delete: everything a container had is given back before the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Container, ContainerError};
@@ -10,6 +11,8 @@ use crate::state::{Input, Phase};
 
 /// How long the end of a killed init may take to be announced.
 const END: Duration = Duration::from_secs(10);
+/// How long the answer waits for kills of what has ended.
+const KILLS: Duration = Duration::from_secs(2);
 /// How long a cgroup may take to go before the answer is given without it.
 const CGROUP: Duration = Duration::from_millis(500);
 /// How long it is tried after that.
@@ -45,7 +48,17 @@ impl Container {
         self.unmount().await;
         self.apply(Input::Deleted)?;
         self.save();
+        self.kills_answered(KILLS).await;
         Ok(self.end())
+    }
+
+    /// Waits for kills whose runtime commands are still at work: containerd closes the container's connection once it has
+    /// the answer to Delete, and a Kill without an answer by then fails, as does the stop of a pod that asked for it.
+    async fn kills_answered(&self, limit: Duration) {
+        let end = tokio::time::Instant::now() + limit;
+        while self.kills.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits for a pause or resume of what has ended, whose runtime command is still at work.

@@ -1,12 +1,29 @@
 //! Kill: signals for init, for an exec, or for all processes.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Container, ContainerError};
 use crate::state::{ExecId, Phase, Refusal};
 
 const SIGKILL: u32 = 9;
 const MOST: u32 = 64;
+
+/// A kill that is at work, counted until it is dropped.
+struct Kill<'c>(&'c AtomicUsize);
+
+impl<'c> Kill<'c> {
+    fn begin(count: &'c AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Kill<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Container {
     /// Sends a signal to init, or with `all` to every process of the container.
@@ -18,6 +35,7 @@ impl Container {
             return Err(ContainerError::Signal(signal));
         }
         self.inner().state.init.can_kill()?;
+        let _kill = Kill::begin(&self.kills);
         let killed = self.runtime.kill(signal, all).await;
         let frozen = matches!(self.inner().state.init.phase, Phase::Pausing | Phase::Paused);
         if frozen && signal == SIGKILL {
