@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri test-vm install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -34,6 +34,7 @@ test: install
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory cri
 	$(MAKE) --no-print-directory docker
+	$(MAKE) --no-print-directory upgrade
 
 # Everything that needs no containerd but the unit tests' own.
 unit:
@@ -84,6 +85,14 @@ test-vm: install
 	cargo build --locked -q -p gam-tests --bins --tests
 	GAM_E2E_BINARY=$(BINARY) tests/vm/suite $(STAGES)
 
+# Containers that run throughout upgrades of containerd, 1.6 to 1.7 to 2.1 and a step back, on one state directory.
+upgrade:
+	tests/unpack trixie containerd
+	tests/unpack sid containerd
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) tests/suite upgrade
+	target/debug/leftovers
+
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini
 
@@ -101,7 +110,7 @@ fmt:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker --test cri -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri --test upgrade -- -D warnings
 
 clean:
 	cargo clean

@@ -16,6 +16,7 @@ mod d_cleanup;
 mod e_resources;
 mod f_events;
 mod g_signals;
+mod h_crowd;
 mod h_generations;
 mod h_restart;
 mod i_footprint;
@@ -73,6 +74,7 @@ fn main() {
         e_resources::tests(),
         f_events::tests(),
         g_signals::tests(),
+        h_crowd::tests(),
         h_generations::tests(),
         h_restart::tests(),
         i_footprint::tests(),

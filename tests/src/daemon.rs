@@ -31,6 +31,8 @@ pub struct Settings {
     pub containerd: Containerd,
     /// The text of gam's configuration file.
     pub gam: String,
+    /// The daemon's own log level; its shims get `-debug` at `debug` alone.
+    pub level: &'static str,
     /// More environment for the daemon, and so for its shims.
     pub environment: Vec<(String, String)>,
 }
@@ -43,6 +45,7 @@ impl Settings {
             shim: Shim::from_env(),
             containerd: Containerd::from_env(),
             gam: gam_configuration(),
+            level: "debug",
             environment: Vec::new(),
         }
     }
@@ -69,6 +72,7 @@ pub struct Daemon {
     pub settings: Settings,
     /// The events since its start.
     pub events: Recorder,
+    generation: Mutex<Containerd>,
     child: Mutex<Option<Child>>,
     client: RwLock<Option<Client>>,
     sockets: Mutex<BTreeSet<PathBuf>>,
@@ -89,7 +93,8 @@ impl Daemon {
         }
         image::rootfs(&dir.join("rootfs"));
         fs::write(dir.join("gam.toml"), &settings.gam).expect("gam's configuration");
-        fs::write(dir.join("config.toml"), configuration(&dir)).expect("containerd's configuration");
+        fs::write(dir.join("config.toml"), configuration(&dir, settings.level))
+            .expect("containerd's configuration");
         let shim = dir.join("bin").join(settings.shim.binary_name());
         let binary = match settings.shim {
             Shim::Gam => gam_binary(),
@@ -98,6 +103,7 @@ impl Daemon {
         fs::copy(&binary, &shim).unwrap_or_else(|error| panic!("copying {}: {error}", binary.display()));
         let daemon = Arc::new(Self {
             dir,
+            generation: Mutex::new(settings.containerd),
             settings,
             events: Recorder::default(),
             child: Mutex::new(None),
@@ -163,7 +169,7 @@ impl Daemon {
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
         let bin = self.dir.join("bin");
-        let containerd = self.settings.containerd.directory();
+        let containerd = self.generation().directory();
         let path = format!("{}:{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display(), containerd.display());
         let mut all = vec![
             ("PATH".to_owned(), path),
@@ -175,6 +181,24 @@ impl Daemon {
         all
     }
 
+    /// Which containerd it is now.
+    ///
+    /// # Panics
+    /// Where a thread that held the lock has.
+    #[must_use]
+    pub fn generation(&self) -> Containerd {
+        *self.generation.lock().unwrap()
+    }
+
+    /// Starts another generation of the daemon on the same directories, after this one was ended.
+    ///
+    /// # Panics
+    /// As [`Self::launch`].
+    pub fn launch_as(&self, generation: Containerd) {
+        *self.generation.lock().unwrap() = generation;
+        self.launch();
+    }
+
     /// Starts the daemon, again after it was ended.
     ///
     /// # Panics
@@ -183,7 +207,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("the log file");
         let mut slot = self.child.lock().unwrap();
         assert!(slot.is_none(), "the daemon runs already");
-        let child = Command::new(self.settings.containerd.directory().join("containerd"))
+        let child = Command::new(self.generation().directory().join("containerd"))
             .arg("--config")
             .arg(self.dir.join("config.toml"))
             .env_clear()
@@ -263,6 +287,16 @@ impl Daemon {
             .filter(|pid| Some(*pid) != daemon)
             .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == shim))
             .collect()
+    }
+
+    /// How many events of a topic the daemon has had from shims since it was first started, by its own log: a restarted
+    /// daemon may have some before anybody has subscribed to them. The level must be `trace`, as containerd 2 has it.
+    #[must_use]
+    pub fn forwarded(&self, topic: &str) -> usize {
+        let bytes = fs::read(self.dir.join("log")).unwrap_or_default();
+        let topic = format!("topic={topic} ");
+        let is = |line: &&str| line.contains("\"event forwarded\"") && line.contains(&topic);
+        String::from_utf8_lossy(&bytes).lines().filter(is).count()
     }
 
     /// The last lines of the log.
@@ -347,7 +381,7 @@ fn below(cgroup: &str) -> Vec<u32> {
     pids
 }
 
-fn configuration(dir: &Path) -> String {
+fn configuration(dir: &Path, level: &str) -> String {
     let dir = dir.display();
     format!(
         r#"version = 2
@@ -364,7 +398,7 @@ disabled_plugins = [
   address = "{dir}/c.sock"
 
 [debug]
-  level = "debug"
+  level = "{level}"
 
 [plugins."io.containerd.internal.v1.opt"]
   path = "{dir}/opt"
