@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade test-vm install fmt lint clean
+.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -35,6 +35,7 @@ test: install
 	$(MAKE) --no-print-directory cri
 	$(MAKE) --no-print-directory docker
 	$(MAKE) --no-print-directory upgrade
+	$(MAKE) --no-print-directory vm-smoke
 
 # Everything that needs no containerd but the unit tests' own.
 unit:
@@ -78,11 +79,15 @@ docker-go: docker-unpack
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_CONTAINERD=1.7 GAM_E2E_SHIM=go tests/suite docker
 
-# A part of tests/e2e on cgroup v2, with runc and with crun, in emulated machines.
+# Emulated machines with cgroup v2: a part of tests/e2e with runc and with crun, systemd as process 1, AppArmor, the kernel's
+# own facilities. vm-smoke is what of it is short.
+vm-smoke:
+	$(MAKE) --no-print-directory test-vm STAGES="smoke kernel systemd apparmor"
+
 test-vm: install
 	tests/vm/install
 	$(MAKE) --no-print-directory build
-	cargo build --locked -q -p gam-tests --bins --tests
+	cargo build --locked -q -p gam-tests --bins --test e2e
 	GAM_E2E_BINARY=$(BINARY) tests/vm/suite $(STAGES)
 
 # Containers that run throughout upgrades of containerd, 1.6 to 1.7 to 2.1 and a step back, on one state directory.

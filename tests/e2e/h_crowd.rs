@@ -8,7 +8,7 @@ use gam_tests::case::{Builder, Container};
 use gam_tests::daemon::{Daemon, Settings};
 use gam_tests::exec::Exec;
 use gam_tests::suite::Test;
-use gam_tests::{poll, processes};
+use gam_tests::{poll, processes, scrape};
 
 gam_tests::tests![h12_fifty_containers_survive_a_restart];
 
@@ -93,8 +93,15 @@ fn h12_fifty_containers_survive_a_restart(t: &Test) {
     poll::holds("those that were to end have", || !with(Role::Ends).any(lives));
     daemon.launch();
     let ended = with(Role::Ends).count();
-    poll::holds("containerd has their exits", || daemon.forwarded("/tasks/exit") >= ended);
-    assert_eq!(daemon.forwarded("/tasks/exit"), ended, "each once");
+    let told = || daemon.forwarded("/tasks/exit");
+    let all = poll::within(poll::LONG, || (told() >= ended).then_some(()));
+    assert!(
+        all.is_some(),
+        "containerd has {} of {ended} exits; gam's metrics:\n{}",
+        told(),
+        metrics(&daemon)
+    );
+    assert_eq!(told(), ended, "each once");
     for member in &members {
         let stopped = member.role == Role::Ends;
         assert_eq!(member.container.status(), if stopped { Status::Stopped } else { Status::Running });
@@ -111,6 +118,18 @@ fn h12_fifty_containers_survive_a_restart(t: &Test) {
             scope.spawn(move || finish(member));
         }
     });
+}
+
+fn metrics(daemon: &Daemon) -> String {
+    let sockets = scrape::sockets(&daemon.dir.join("run"));
+    let texts = sockets.iter().map(|socket| scrape::get(socket, "/metrics").unwrap_or_default());
+    let lines: Vec<String> =
+        texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    lines
+        .into_iter()
+        .filter(|line| line.contains("event") && !line.starts_with('#'))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn finish(member: Member) {

@@ -295,7 +295,9 @@ impl Daemon {
     pub fn forwarded(&self, topic: &str) -> usize {
         let bytes = fs::read(self.dir.join("log")).unwrap_or_default();
         let topic = format!("topic={topic} ");
-        let is = |line: &&str| line.contains("\"event forwarded\"") && line.contains(&topic);
+        // Those that the shim sent itself, and those that it had containerd's `publish` command send.
+        let words = ["\"event forwarded\"", "\"event published\""];
+        let is = |line: &&str| words.iter().any(|word| line.contains(word)) && line.contains(&topic);
         String::from_utf8_lossy(&bytes).lines().filter(is).count()
     }
 
