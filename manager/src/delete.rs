@@ -51,6 +51,12 @@ pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
     let bundle = flags.bundle_dir().unwrap_or_default();
     let (pid, exit) = end(flags, &key, &bundle)?;
+    if let Ok(Some(record)) = Record::read(&bundle)
+        && let Some(sandbox) = &record.sandbox
+        && record.deleted
+    {
+        kept::forget(&record.group, &record.key, sandbox);
+    }
     let answer =
         deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
     io::stdout().lock().write_all(&answer).map_err(DeleteError::Print)
@@ -137,6 +143,8 @@ fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteEr
     };
     // Read before anything else takes its time: containerd may remove their bundles meanwhile.
     let orphans = record.as_ref().map(|record| orphans(key, bundle, record)).unwrap_or_default();
+    // containerd gives the whole command 5 s: that they end comes before what they leave.
+    orphans.iter().for_each(|(_, record)| cleanup::kill_now(record));
     bury_manager(bundle, record.as_ref());
     let end = cleanup::container(key, bundle, record.as_ref());
     for (bundle, record) in orphans {
@@ -150,8 +158,7 @@ fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteEr
 
 /// The other containers of a sandbox that nobody answers for any more; a manager that lives does.
 fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> {
-    let is_sandbox = record.sandbox.as_deref() == Some(&*key.id);
-    if !is_sandbox || !is_dead(&Group::at("", &record.group)) {
+    if record.sandbox.as_deref() != Some(&*key.id) {
         return Vec::new();
     }
     let mut orphans = siblings(key, bundle);
@@ -160,12 +167,20 @@ fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> 
             let bundle = bundle.with_file_name(&*record.key.id);
             // One that has been deleted in order is no orphan, and neither is a later one of that id.
             match Record::read(&bundle) {
-                Ok(Some(_)) => kept::forget(&record.group, &record.key, &key.id),
-                _ => orphans.push((bundle, record)),
+                Ok(None) => orphans.push((bundle, record)),
+                _ => kept::forget(&record.group, &record.key, &key.id),
             }
         }
     }
+    orphans.retain(|(_, record)| is_orphaned(record));
     orphans
+}
+
+/// Whether the manager that wrote a record is there no more; another may be, of the same group.
+fn is_orphaned(record: &Record) -> bool {
+    let group = Group::at("", &record.group);
+    let pid = std::fs::read_to_string(group.pid_file()).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    pid != Some(record.manager) || is_dead(&group)
 }
 
 /// Removes what a dead manager left of itself: its socket (D7), and its group's directory. Whoever has the lock has started

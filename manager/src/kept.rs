@@ -12,30 +12,47 @@ use std::path::{Path, PathBuf};
 use gam_task::id::Key;
 use gam_task::record::{FILE, Record};
 
+/// How often a directory is made that another's end removes at the same time.
+const TRIES: usize = 5;
+
 /// Keeps the record of a container of `sandbox` as it is now.
 ///
 /// # Errors
 /// What the kernel answers.
 pub fn keep(group: &Path, key: &Key, sandbox: &str, bundle: &Path) -> io::Result<()> {
-    let directory = of_sandbox(group, &key.namespace, sandbox).join(&*key.id);
-    DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    let Some(above) = of_sandbox(group, &key.namespace, sandbox) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the sandbox's id is none"));
+    };
+    let directory = above.join(&*key.id);
+    let mut made = make(&directory);
+    for _ in 0..TRIES {
+        match &made {
+            // Another container's end has just removed a directory above.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => made = make(&directory),
+            _ => break,
+        }
+    }
+    made?;
     let (from, to) = (bundle.join(FILE), directory.join(FILE));
     let _ = fs::remove_file(&to);
     // The record's file is only ever replaced, so a link keeps what it holds now. On another file system it is copied.
-    fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(drop))
+    fs::hard_link(&from, &to)
+        .or_else(|_| fs::copy(&from, &to).map(drop))
+        .inspect_err(|_| forget(group, key, sandbox))
+}
+
+fn make(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Forgets a container; one that was never kept is no error.
 pub fn forget(group: &Path, key: &Key, sandbox: &str) {
-    let sandbox = of_sandbox(group, &key.namespace, sandbox);
+    let Some(sandbox) = of_sandbox(group, &key.namespace, sandbox) else { return };
     let directory = sandbox.join(&*key.id);
-    if fs::remove_file(directory.join(FILE)).is_err() {
-        return;
-    }
-    let _ = fs::remove_dir(&directory);
+    let _ = fs::remove_file(directory.join(FILE));
     // Each goes with the last that was in it.
-    for above in sandbox.ancestors().take(3) {
-        if fs::remove_dir(above).is_err() {
+    for directory in directory.ancestors().take(4) {
+        if fs::remove_dir(directory).is_err() {
             return;
         }
     }
@@ -44,12 +61,15 @@ pub fn forget(group: &Path, key: &Key, sandbox: &str) {
 /// The containers of a sandbox that are kept.
 #[must_use]
 pub fn of(group: &Path, namespace: &str, sandbox: &str) -> Vec<Record> {
-    let entries = fs::read_dir(of_sandbox(group, namespace, sandbox)).into_iter().flatten().flatten();
+    let directory = of_sandbox(group, namespace, sandbox);
+    let entries = directory.map(fs::read_dir).into_iter().flatten().flatten().flatten();
     entries.filter_map(|entry| Record::read(&entry.path()).ok().flatten()).collect()
 }
 
-fn of_sandbox(group: &Path, namespace: &str, sandbox: &str) -> PathBuf {
-    group.with_extension("kept").join(namespace).join(sandbox)
+/// The directory of a sandbox; none if the annotation that names it holds no id, which could lead elsewhere (K8).
+fn of_sandbox(group: &Path, namespace: &str, sandbox: &str) -> Option<PathBuf> {
+    let key = Key::new(namespace, sandbox).ok()?;
+    Some(group.with_extension("kept").join(&*key.namespace).join(&*key.id))
 }
 
 #[cfg(test)]
@@ -78,6 +98,8 @@ mod tests {
         assert!(of(&group, "ns", "other").is_empty());
         forget(&group, &key("a"), "s");
         forget(&group, &key("never"), "s");
+        assert!(keep(&group, &key("c"), "../../elsewhere", place.path()).is_err());
+        assert!(keep(&group, &key("c"), "s", &place.path().join("gone")).is_err());
         assert_eq!(of(&group, "ns", "s").len(), 1);
         forget(&group, &key("b"), "s");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing of it is left");

@@ -53,6 +53,17 @@ pub fn container(key: &Key, bundle: &Path, record: Option<&Record>) -> Result<(u
     })
 }
 
+/// Kills what is left of a container at once, which is the part of cleaning up that cannot wait.
+pub fn kill_now(record: &Record) {
+    if let Some(init) = record.init {
+        kill(init);
+    }
+    if let Some(cgroup) = &record.cgroup {
+        let _ = cgroup.kill_all();
+        let _ = cgroup.thaw();
+    }
+}
+
 async fn work(
     key: &Key,
     bundle: &Path,

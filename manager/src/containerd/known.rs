@@ -2,12 +2,14 @@
 
 use std::os::linux::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Version, socket, version};
 
 /// How long the answer is waited for.
 const LIMIT: Duration = Duration::from_secs(1);
+/// How long a daemon that did not answer is not asked again: `start` waits for it under its group's lock.
+const SULK: Duration = Duration::from_secs(10);
 
 /// What is known of the containerd at one address. A containerd that starts makes its socket anew, so a socket that is
 /// the same belongs to the daemon that was asked: an upgrade or a downgrade is seen by whoever looks next.
@@ -15,6 +17,10 @@ const LIMIT: Duration = Duration::from_secs(1);
 pub struct Known {
     address: String,
     told: Mutex<Option<Told>>,
+    /// The daemon that did not answer, and when it was asked.
+    silent: Mutex<Option<(Identity, Instant)>>,
+    /// Lets one question be on its way at a time.
+    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,7 +36,12 @@ impl Known {
     /// Nothing is known of the containerd at `address` yet.
     #[must_use]
     pub fn new(address: &str) -> Arc<Self> {
-        Arc::new(Self { address: address.to_owned(), told: Mutex::default() })
+        Arc::new(Self {
+            address: address.to_owned(),
+            told: Mutex::default(),
+            silent: Mutex::default(),
+            asking: Default::default(),
+        })
     }
 
     /// What the daemon that serves now has told; none if it has not been asked.
@@ -40,13 +51,19 @@ impl Known {
         self.cache().as_ref().filter(|told| told.by == now).map(|told| told.version.clone())
     }
 
-    /// Asks the daemon that serves now, unless it has been asked; none if it does not answer within a second.
+    /// Asks the daemon that serves now, unless it has been asked; none if it does not answer within a second, or has not
+    /// for less than ten.
     pub async fn ask(&self) -> Option<Version> {
+        let _asking = self.asking.lock().await;
         if let Some(version) = self.told() {
             return Some(version);
         }
         // Looked at before the question: an answer from a daemon that has come since is asked for again.
         let by = self.identity()?;
+        let was_silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if was_silent.is_some_and(|(silent, since)| silent == by && since.elapsed() < SULK) {
+            return None;
+        }
         match version(&self.address, LIMIT).await {
             Ok(version) => {
                 tracing::info!(version = version.version, "containerd has told its version");
@@ -55,6 +72,7 @@ impl Known {
             }
             Err(error) => {
                 tracing::warn!(%error, "containerd does not tell its version");
+                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some((by, Instant::now()));
                 None
             }
         }

@@ -63,10 +63,19 @@ pub(super) async fn leave(manager: &Arc<Manager>, group: &Group, lock: &Lock) {
 /// sees the connections close and cleans up.
 pub(super) async fn stop(manager: &Arc<Manager>, group: &Group) {
     tracing::warn!(group = group.name, containers = manager.containers.members(), "stopping");
+    // Nobody is told any more that this manager sees to a container: `delete`s that come now clean up themselves.
+    let _ = std::fs::remove_file(group.control_socket());
     manager.sockets.close(Duration::from_secs(1)).await;
     // containerd tells of these ends itself when it sees the connections close.
     manager.publisher.stop_leaving_exits(EVENTS).await;
-    if let Ok(Some(lock)) = Lock::try_take(group) {
+    if let Ok(Some(lock)) = Lock::try_take(group)
+        && is_ours(group)
+    {
         group.remove(&lock);
     }
+}
+
+/// Whether the group's directory is still this manager's, and not that of one that was started meanwhile.
+fn is_ours(group: &Group) -> bool {
+    std::fs::read_to_string(group.pid_file()).is_ok_and(|text| text.trim() == std::process::id().to_string())
 }

@@ -101,7 +101,7 @@ impl TaskService {
             streams: decode::streams(request.terminal, request.stdin, request.stdout, request.stderr),
             checkpoint: request.checkpoint,
             options,
-            sandbox_init: self.sandbox(&key, &spec).map(|sandbox| sandbox.pid()),
+            sandbox_init: self.sandbox(&key, &spec).and_then(|sandbox| living(&sandbox)),
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);
         let container = created.inspect_err(|_| self.manager.farewell(&key))?;
@@ -111,10 +111,12 @@ impl TaskService {
         match reservation.keep(Arc::clone(&container)) {
             Ok(()) => Ok(container),
             Err(unwanted) => {
-                if let Err(error) = unwanted.delete().await {
-                    tracing::error!(container = %key, %error, "a container that nobody wants is left");
+                match unwanted.delete().await {
+                    Ok(_) => self.manager.forget_record(&unwanted),
+                    Err(error) => {
+                        tracing::error!(container = %key, %error, "a container that nobody wants is left");
+                    }
                 }
-                self.manager.forget_record(&unwanted);
                 self.manager.farewell(&key);
                 Err(refuse(
                     Code::CANCELLED,
@@ -136,6 +138,11 @@ impl TaskService {
             }
         }
     }
+}
+
+/// The pid of a container's init, unless it has ended and the pid may be another's.
+fn living(container: &Container) -> Option<u32> {
+    (container.status() != Status::Stopped).then(|| container.pid())
 }
 
 #[async_trait]

@@ -34,8 +34,8 @@ impl Container {
         if signal > MOST {
             return Err(ContainerError::Signal(signal));
         }
-        self.inner().state.init.can_kill()?;
         let _kill = Kill::begin(&self.kills);
+        self.inner().state.init.can_kill()?;
         let killed = self.runtime.kill(signal, all).await;
         let frozen = matches!(self.inner().state.init.phase, Phase::Pausing | Phase::Paused);
         if frozen && signal == SIGKILL {
