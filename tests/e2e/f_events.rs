@@ -34,7 +34,7 @@ fn f1_events_of_a_hundred_lives_arrive(t: &Test) {
 
 fn f3_events_wait_for_containerd(t: &Test) {
     let daemon = Daemon::start(Settings { level: "trace", ..Settings::new() });
-    let containers: Vec<_> = (0..3).map(|_| t.container_of(&daemon).run()).collect();
+    let containers: Vec<_> = (0..3).map(|_| t.container_of(&daemon).run_told()).collect();
     daemon.kill_9();
     for container in &containers {
         processes::kill_9(container.pid);

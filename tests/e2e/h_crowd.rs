@@ -6,6 +6,7 @@ use std::thread;
 use containerd_client::types::v1::Status;
 use gam_tests::case::{Builder, Container};
 use gam_tests::daemon::{Daemon, Settings};
+use gam_tests::events::{Event, Kind};
 use gam_tests::exec::Exec;
 use gam_tests::suite::Test;
 use gam_tests::{poll, processes, scrape};
@@ -58,7 +59,7 @@ fn make(mut builder: Builder, role: Role, number: usize) -> Member {
         0 | 5 | 10 => builder.sandbox("tenant"),
         _ => builder,
     };
-    Member { container: builder.run(), role, status }
+    Member { container: builder.run_told(), role, status }
 }
 
 /// Every line of a writer, in order, and its last one.
@@ -87,6 +88,10 @@ fn h12_fifty_containers_survive_a_restart(t: &Test) {
     let execs: Vec<Exec<'_>> = with(Role::Execs)
         .map(|member| member.container.exec("read line; echo $line; exit 6").stdin().run())
         .collect();
+    for member in with(Role::Execs) {
+        let told = |events: &[Event]| events.iter().any(|event| event.kind == Kind::ExecStarted);
+        member.container.until_events("of a started exec", told);
+    }
     daemon.kill_9();
     with(Role::Ends).for_each(go);
     let lives = |member: &Member| processes::lives(member.container.pid);

@@ -32,7 +32,7 @@ fn h4_start_answers_what_containerd_dials(t: &Test) {
 fn h6_a_restart_with_many_containers_is_quick(t: &Test) {
     let daemon = Daemon::start(Settings::new());
     let containers: Vec<_> = thread::scope(|scope| {
-        let made: Vec<_> = (0..20).map(|_| scope.spawn(|| t.container_of(&daemon).run())).collect();
+        let made: Vec<_> = (0..20).map(|_| scope.spawn(|| t.container_of(&daemon).run_told())).collect();
         made.into_iter().map(|made| made.join().unwrap()).collect()
     });
     daemon.kill_9();
@@ -51,7 +51,7 @@ fn h6_a_restart_with_many_containers_is_quick(t: &Test) {
 
 fn h7_waits_end_with_their_connection(t: &Test) {
     let daemon = Daemon::start(Settings::new());
-    let container = t.container_of(&daemon).run();
+    let container = t.container_of(&daemon).run_told();
     let descriptors = || processes::descriptors(container.shim()).len();
     let before = descriptors();
     for _ in 0..3 {
@@ -72,7 +72,7 @@ fn h7_waits_end_with_their_connection(t: &Test) {
 
 fn h8_an_exit_while_containerd_is_down(t: &Test) {
     let daemon = Daemon::start(Settings { level: "trace", ..Settings::new() });
-    let killed = t.container_of(&daemon).run();
+    let killed = t.container_of(&daemon).run_told();
     let ended = t.container_of(&daemon).sh("while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 42").run();
     daemon.kill_9();
     processes::kill_9(killed.pid);
@@ -103,7 +103,7 @@ fn h12_running_containers_survive_a_restart(t: &Test) {
     let daemon = Daemon::start(Settings::new());
     let mut container =
         t.container_of(&daemon).stdin().sh("while read line; do echo got $line; done; exit 8").run();
-    let paused = t.container_of(&daemon).run();
+    let paused = t.container_of(&daemon).run_told();
     let created = t.container_of(&daemon).sh("exit 5").create();
     daemon.client().pause(&paused.namespace, &paused.id).unwrap();
     container.io.input().write(b"one\n");
@@ -133,7 +133,7 @@ fn h12_running_containers_survive_a_restart(t: &Test) {
 
 fn h13_execs_survive_a_restart(t: &Test) {
     let daemon = Daemon::start(Settings::new());
-    let container = t.container_of(&daemon).run();
+    let container = t.container_of(&daemon).run_told();
     let mut exec = container.exec("read line; echo $line; exit 3").stdin().run();
     daemon.kill_9();
     daemon.launch();

@@ -297,6 +297,21 @@ impl Builder {
         container.start();
         container
     }
+
+    /// The same, and waits until its start is published: for tests that end the daemon next, with which an event that is on
+    /// its way goes.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    #[must_use]
+    pub fn run_told(self) -> Container {
+        let container = self.run();
+        let told = |events: &[crate::events::Event]| {
+            events.iter().any(|event| event.kind == crate::events::Kind::Start)
+        };
+        container.until_events("started", told);
+        container
+    }
 }
 
 /// A container with a task.

@@ -38,10 +38,10 @@ fn upgrade(t: &Test, configuration: &str) {
     settings.gam.push_str(configuration);
     let daemon = Daemon::start(settings.grouping("node"));
     let mut steady =
-        t.container_of(&daemon).stdin().sh("while read line; do echo got $line; done; exit 8").run();
+        t.container_of(&daemon).stdin().sh("while read line; do echo got $line; done; exit 8").run_told();
     let mut terminal =
-        t.container_of(&daemon).terminal().sh("while read line; do echo hello $line; done").run();
-    let paused = t.container_of(&daemon).run();
+        t.container_of(&daemon).terminal().sh("while read line; do echo hello $line; done").run_told();
+    let paused = t.container_of(&daemon).run_told();
     daemon.client().pause(&paused.namespace, &paused.id).unwrap();
     let manager = steady.shim();
     let mut of_every_step = Vec::new();
@@ -70,7 +70,7 @@ fn upgrade(t: &Test, configuration: &str) {
             container.io.input().write(format!("{word}\n").as_bytes());
             container.io.out().expect(&word);
         }
-        of_every_step.push(t.container_of(&daemon).run());
+        of_every_step.push(t.container_of(&daemon).run_told());
     }
     daemon.client().resume(&paused.namespace, &paused.id).unwrap();
     of_every_step.into_iter().chain([paused, terminal]).for_each(Container::end);
@@ -83,7 +83,7 @@ fn upgrade(t: &Test, configuration: &str) {
 
 /// A container that ends when it is told so.
 fn ends(t: &Test, daemon: &Arc<Daemon>) -> Container {
-    t.container_of(daemon).sh("while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 41").run()
+    t.container_of(daemon).sh("while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 41").run_told()
 }
 
 fn end(container: &Container) {
