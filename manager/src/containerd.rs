@@ -4,6 +4,7 @@ mod channel;
 mod known;
 
 use std::io;
+use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,6 +87,16 @@ pub async fn version(address: &str, limit: Duration) -> Result<Version, Error> {
     let late = |_| Error::Late { path: socket(address).to_owned(), method: METHOD, limit };
     let answer = tokio::time::timeout(limit, ask).await.map_err(late)??;
     Ok(Version { version: answer.version, revision: answer.revision })
+}
+
+/// What tells a socket from one that is made later at the same path: device, inode, and when it was made.
+pub type Identity = (u64, u64, i64, i64);
+
+/// The socket that is at `address` now; none if there is none. A containerd that starts makes its sockets anew.
+#[must_use]
+pub fn identity(address: &str) -> Option<Identity> {
+    let meta = std::fs::metadata(socket(address)).ok()?;
+    Some((meta.st_dev(), meta.st_ino(), meta.st_ctime(), meta.st_ctime_nsec()))
 }
 
 /// The path of the socket that `address` names, with or without `unix://` before it.

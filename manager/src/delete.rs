@@ -51,12 +51,6 @@ pub fn run(flags: &Flags) -> Result<(), DeleteError> {
     let key = Key::new(&flags.namespace, &flags.id)?;
     let bundle = flags.bundle_dir().unwrap_or_default();
     let (pid, exit) = end(flags, &key, &bundle)?;
-    if let Ok(Some(record)) = Record::read(&bundle)
-        && let Some(sandbox) = &record.sandbox
-        && record.deleted
-    {
-        kept::forget(&record.group, &record.key, sandbox);
-    }
     let answer =
         deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
     io::stdout().lock().write_all(&answer).map_err(DeleteError::Print)
@@ -91,6 +85,15 @@ impl Found {
         }
     }
 
+    /// Forgets the record's other name, now that the container has been seen to.
+    fn forget(&self) {
+        if let Some(record) = self.record()
+            && let Some(sandbox) = &record.sandbox
+        {
+            kept::forget(&record.group, &record.key, sandbox);
+        }
+    }
+
     /// Init's pid and end as recorded; killed, if no end is.
     fn end(&self) -> (u32, Exit) {
         let pid = self.record().and_then(|record| record.init).map_or(0, |init| init.pid.unsigned_abs());
@@ -103,6 +106,7 @@ impl Found {
 fn end(flags: &Flags, key: &Key, bundle: &Path) -> Result<(u32, Exit), DeleteError> {
     let found = Found::read(bundle);
     if found.record().is_some_and(|record| record.deleted) {
+        found.forget();
         return Ok(found.end());
     }
     match ask(flags, key, bundle, &found)? {
@@ -110,7 +114,7 @@ fn end(flags: &Flags, key: &Key, bundle: &Path) -> Result<(u32, Exit), DeleteErr
         // An earlier container of that id is meant, which has gone: the one that is there now is not touched.
         Some(Answer::Another) => Ok(found.end()),
         // A manager that undid a creation meanwhile has written that down.
-        _ => alone(key, bundle, Found::read(bundle)),
+        _ => alone(key, bundle, Found::read(bundle)).inspect(|_| found.forget()),
     }
 }
 

@@ -42,13 +42,13 @@ fn f3_events_wait_for_containerd(t: &Test) {
     // Longer than five attempts with one to five seconds between them.
     thread::sleep(Duration::from_secs(18));
     daemon.launch();
-    poll::holds("containerd has every exit", || daemon.forwarded("/tasks/exit") >= containers.len());
+    poll::holds("containerd has every exit", || daemon.received("/tasks/exit") >= containers.len());
     let number = containers.len();
     for container in containers {
         container.exit_may_be_unseen();
         assert_eq!(container.finish().status, 137);
     }
-    assert_eq!(daemon.forwarded("/tasks/exit"), number, "each exit once");
+    assert_eq!(daemon.received("/tasks/exit"), number, "each exit once");
 }
 
 fn f8_reconnects_leave_no_descriptors(t: &Test) {

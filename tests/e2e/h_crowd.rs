@@ -98,7 +98,7 @@ fn h12_fifty_containers_survive_a_restart(t: &Test) {
     poll::holds("those that were to end have", || !with(Role::Ends).any(lives));
     daemon.launch();
     let ended = with(Role::Ends).count();
-    let told = || daemon.forwarded("/tasks/exit");
+    let told = || daemon.received("/tasks/exit");
     let all = poll::within(poll::LONG, || (told() >= ended).then_some(()));
     assert!(
         all.is_some(),

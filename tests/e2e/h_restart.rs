@@ -80,7 +80,7 @@ fn h8_an_exit_while_containerd_is_down(t: &Test) {
     // Reaped, that is: the shim has seen the ends.
     poll::holds("both have ended", || !processes::lives(killed.pid) && !processes::lives(ended.pid));
     daemon.launch();
-    poll::holds("containerd has both exits", || daemon.forwarded("/tasks/exit") >= 2);
+    poll::holds("containerd has both exits", || daemon.received("/tasks/exit") >= 2);
     for (container, status) in [(killed, 137), (ended, 42)] {
         container.exit_may_be_unseen();
         container.until_status(Status::Stopped);
@@ -88,7 +88,7 @@ fn h8_an_exit_while_containerd_is_down(t: &Test) {
         assert_eq!(container.wait().status, status);
         assert_eq!(container.finish().status, status);
     }
-    assert_eq!(daemon.forwarded("/tasks/exit"), 2, "each exit once");
+    assert_eq!(daemon.received("/tasks/exit"), 2, "each exit once");
 }
 
 fn h9_the_debug_flag_reaches_the_shim(t: &Test) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::containerd_config::base;
 use crate::image;
 use crate::target::{Containerd, gam_binary, runtime_program};
 
@@ -44,26 +45,10 @@ pub(crate) fn network(dir: &Path) -> String {
 
 /// The configuration of containerd.
 pub(crate) fn configuration(dir: &Path) -> String {
+    let base = base(dir, "debug", &[]);
     let (dir, image) = (dir.display(), image::NAME);
     format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-disabled_plugins = [
-  "io.containerd.nri.v1.nri", "io.containerd.internal.v1.restart", "io.containerd.monitor.v1.cgroups",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs",
-]
-
-[grpc]
-  address = "{dir}/c.sock"
-
-[debug]
-  level = "debug"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{dir}/opt"
-
+        r#"{base}
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{image}"
   restrict_oom_score_adj = true

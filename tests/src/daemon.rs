@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::client::Client;
+use crate::containerd_config::{WITHOUT_CRI, base};
 use crate::events::Recorder;
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
@@ -93,7 +94,7 @@ impl Daemon {
         }
         image::rootfs(&dir.join("rootfs"));
         fs::write(dir.join("gam.toml"), &settings.gam).expect("gam's configuration");
-        fs::write(dir.join("config.toml"), configuration(&dir, settings.level))
+        fs::write(dir.join("config.toml"), base(&dir, settings.level, WITHOUT_CRI))
             .expect("containerd's configuration");
         let shim = dir.join("bin").join(settings.shim.binary_name());
         let binary = match settings.shim {
@@ -292,7 +293,7 @@ impl Daemon {
     /// How many events of a topic the daemon has had from shims since it was first started, by its own log: a restarted
     /// daemon may have some before anybody has subscribed to them. The level must be `trace`, as containerd 2 has it.
     #[must_use]
-    pub fn forwarded(&self, topic: &str) -> usize {
+    pub fn received(&self, topic: &str) -> usize {
         let bytes = fs::read(self.dir.join("log")).unwrap_or_default();
         let topic = format!("topic={topic} ");
         // Those that the shim sent itself, and those that it had containerd's `publish` command send.
@@ -381,29 +382,4 @@ fn below(cgroup: &str) -> Vec<u32> {
     pids.sort_unstable();
     pids.dedup();
     pids
-}
-
-fn configuration(dir: &Path, level: &str) -> String {
-    let dir = dir.display();
-    format!(
-        r#"version = 2
-root = "{dir}/root"
-state = "{dir}/state"
-disabled_plugins = [
-  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images",
-  "io.containerd.nri.v1.nri", "io.containerd.internal.v1.restart", "io.containerd.monitor.v1.cgroups",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.aufs",
-]
-
-[grpc]
-  address = "{dir}/c.sock"
-
-[debug]
-  level = "{level}"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{dir}/opt"
-"#
-    )
 }

@@ -8,6 +8,7 @@
 pub mod case;
 pub mod cgroup;
 pub mod client;
+mod containerd_config;
 pub mod cost;
 pub mod cri;
 pub mod cri_node;

@@ -52,10 +52,10 @@ fn upgrade(t: &Test, configuration: &str) {
         } else {
             daemon.kill_9()
         }
-        let before = daemon.forwarded("/tasks/exit");
+        let before = daemon.received("/tasks/exit");
         end(&ends);
         daemon.launch_as(generation);
-        poll::holds("the new daemon has the exit", || daemon.forwarded("/tasks/exit") > before);
+        poll::holds("the new daemon has the exit", || daemon.received("/tasks/exit") > before);
         ends.exit_may_be_unseen();
         assert_eq!(ends.finish().status, 41, "{generation:?}");
         for container in of_every_step.iter().chain([&steady, &terminal]) {

@@ -1,90 +1,74 @@
 //! Which containerd serves a socket, asked once for as long as the socket is the same.
 
-use std::os::linux::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Version, socket, version};
+use super::{Identity, Version, identity, version};
 
 /// How long the answer is waited for.
 const LIMIT: Duration = Duration::from_secs(1);
 /// How long a daemon that did not answer is not asked again: `start` waits for it under its group's lock.
 const SULK: Duration = Duration::from_secs(10);
 
-/// What is known of the containerd at one address. A containerd that starts makes its socket anew, so a socket that is
-/// the same belongs to the daemon that was asked: an upgrade or a downgrade is seen by whoever looks next.
+/// What is known of the containerd at one address. A socket that is the same belongs to the daemon that was asked: an
+/// upgrade or a downgrade is seen by whoever looks next.
 #[derive(Debug)]
 pub struct Known {
     address: String,
-    told: Mutex<Option<Told>>,
-    /// The daemon that did not answer, and when it was asked.
-    silent: Mutex<Option<(Identity, Instant)>>,
+    last: Mutex<Option<Asked>>,
     /// Lets one question be on its way at a time.
     asking: tokio::sync::Mutex<()>,
 }
 
+/// The last question.
 #[derive(Clone, Debug)]
-struct Told {
-    by: Identity,
-    version: Version,
+struct Asked {
+    whom: Identity,
+    at: Instant,
+    /// None if it did not answer.
+    answer: Option<Version>,
 }
-
-/// What tells a socket from one that is made later at the same path.
-type Identity = (u64, u64, i64, i64);
 
 impl Known {
     /// Nothing is known of the containerd at `address` yet.
     #[must_use]
     pub fn new(address: &str) -> Arc<Self> {
-        Arc::new(Self {
-            address: address.to_owned(),
-            told: Mutex::default(),
-            silent: Mutex::default(),
-            asking: Default::default(),
-        })
+        Arc::new(Self { address: address.to_owned(), last: Mutex::default(), asking: Default::default() })
     }
 
     /// What the daemon that serves now has told; none if it has not been asked.
     #[must_use]
     pub fn told(&self) -> Option<Version> {
-        let now = self.identity()?;
-        self.cache().as_ref().filter(|told| told.by == now).map(|told| told.version.clone())
+        self.asked(identity(&self.address)?)?.answer
     }
 
     /// Asks the daemon that serves now, unless it has been asked; none if it does not answer within a second, or has not
     /// for less than ten.
     pub async fn ask(&self) -> Option<Version> {
         let _asking = self.asking.lock().await;
-        if let Some(version) = self.told() {
-            return Some(version);
-        }
         // Looked at before the question: an answer from a daemon that has come since is asked for again.
-        let by = self.identity()?;
-        let was_silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if was_silent.is_some_and(|(silent, since)| silent == by && since.elapsed() < SULK) {
-            return None;
+        let whom = identity(&self.address)?;
+        match self.asked(whom) {
+            Some(Asked { answer: Some(version), .. }) => return Some(version),
+            Some(Asked { answer: None, at, .. }) if at.elapsed() < SULK => return None,
+            _ => {}
         }
-        match version(&self.address, LIMIT).await {
-            Ok(version) => {
-                tracing::info!(version = version.version, "containerd has told its version");
-                *self.cache() = Some(Told { by, version: version.clone() });
-                Some(version)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "containerd does not tell its version");
-                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some((by, Instant::now()));
-                None
-            }
-        }
+        let answer = version(&self.address, LIMIT)
+            .await
+            .inspect(|told| tracing::info!(version = told.version, "containerd has told its version"))
+            .inspect_err(|error| tracing::warn!(%error, "containerd does not tell its version"))
+            .ok();
+        *self.last() = Some(Asked { whom, at: Instant::now(), answer: answer.clone() });
+        answer
     }
 
-    fn cache(&self) -> MutexGuard<'_, Option<Told>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The last question, if it went to this daemon.
+    fn asked(&self, whom: Identity) -> Option<Asked> {
+        self.last().as_ref().filter(|asked| asked.whom == whom).cloned()
     }
 
-    fn identity(&self) -> Option<Identity> {
-        let meta = std::fs::metadata(socket(&self.address)).ok()?;
-        Some((meta.st_dev(), meta.st_ino(), meta.st_ctime(), meta.st_ctime_nsec()))
+    fn last(&self) -> MutexGuard<'_, Option<Asked>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,13 +4,12 @@
 //! has changed on disk. A new connection carries one event until it has answered, so whoever does not serve events, or
 //! stands still, gets one copy of one event and not of many.
 
-use std::os::linux::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Addresses;
 use super::link::{Kind, Link};
-use crate::containerd::socket;
+use crate::containerd::{Identity, identity};
 
 /// The first pause between rounds, and between looks at the sockets.
 const SHORT: Duration = Duration::from_millis(100);
@@ -51,11 +50,8 @@ pub(super) struct Road {
     failed: u32,
     /// When the sockets were last looked at, and what was seen when a round last failed.
     looked: Instant,
-    sockets: [Option<Socket>; 2],
+    sockets: [Option<Identity>; 2],
 }
-
-/// What tells a socket from one that is made later at the same path.
-type Socket = (u64, u64, i64, i64);
 
 impl Road {
     pub(super) fn new(addresses: &Addresses, now: Instant) -> Self {
@@ -241,10 +237,7 @@ impl Road {
         changed
     }
 
-    fn look(&self) -> [Option<Socket>; 2] {
-        [&self.ttrpc, &self.grpc].map(|address| {
-            let meta = std::fs::metadata(socket(address)).ok()?;
-            Some((meta.st_dev(), meta.st_ino(), meta.st_ctime(), meta.st_ctime_nsec()))
-        })
+    fn look(&self) -> [Option<Identity>; 2] {
+        [&self.ttrpc, &self.grpc].map(|address| identity(address))
     }
 }
