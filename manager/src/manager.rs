@@ -16,6 +16,7 @@ use crate::config::TaskApi;
 use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
+use crate::group::Group;
 use crate::kept;
 use crate::leases::Leases;
 use crate::logs::Logs;
@@ -30,6 +31,8 @@ const TRANSITION: Duration = Duration::from_secs(60);
 
 /// A manager at work.
 pub struct Manager {
+    /// Which group it serves.
+    pub group: Group,
     /// Its containers.
     pub containers: Arc<Containers>,
     /// The containers that it has been told to expect.

@@ -188,6 +188,7 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         oom,
     };
     Ok(Arc::new(Manager {
+        group: group.clone(),
         containers,
         leases: Leases::default(),
         host: Arc::new(host),

@@ -40,6 +40,7 @@ use crate::reaper::Reaper;
 use crate::runtime::Runtime;
 use crate::state::{ExecId, State};
 use crate::telemetry::Telemetry;
+use crate::tenant::Tenant;
 
 /// What all containers of a manager share.
 pub struct Host {
@@ -62,6 +63,7 @@ pub struct Container {
     key: Key,
     bundle: PathBuf,
     sandbox: Option<String>,
+    tenant: Tenant,
     options: Options,
     rootfs: Vec<crate::mount::Mount>,
     /// With whom it shares the threads of a core; none with anybody.
@@ -105,6 +107,12 @@ impl Container {
     #[must_use]
     pub fn sandbox(&self) -> Option<&str> {
         self.sandbox.as_deref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
     }
 
     /// How the runtime is called for it.

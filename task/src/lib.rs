@@ -23,3 +23,4 @@ pub mod state;
 pub mod stdio;
 pub mod sys;
 pub mod telemetry;
+pub mod tenant;

@@ -17,6 +17,7 @@ use crate::runtime::{Runtime, Settings, Stdio};
 use crate::spec::{Spec, annotation};
 use crate::state::{Input, State};
 use crate::stdio::{Context, Plan, Prepared, Streams};
+use crate::tenant::Tenant;
 
 /// How long the cgroup of a failed creation may take to go.
 const CGROUP: Duration = Duration::from_secs(2);
@@ -76,6 +77,7 @@ impl Container {
         Self {
             runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle),
             sandbox: spec.annotation(annotation::SANDBOX_ID).map(str::to_owned),
+            tenant: Tenant::of(&key, spec),
             init: Member::new(streams, plan, None),
             inner: Mutex::new(Inner {
                 state: State::new(spec.has_survivors()),

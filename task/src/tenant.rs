@@ -1,0 +1,64 @@
+//! Whose container it is: who shares a manager with others and must not be felt by them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::id::Key;
+use crate::spec::{Spec, annotation};
+
+/// The longest name of a Kubernetes namespace that is taken, in bytes; theirs have 63 at most.
+const LONGEST: usize = 76;
+
+/// A Kubernetes namespace within a containerd namespace, as `k8s.io/payments`; outside of Kubernetes a containerd namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(Arc<str>);
+
+impl Tenant {
+    /// The tenant of a container. A Kubernetes namespace with a name that none can have does not count, for a tenant's name
+    /// is shown in metrics and messages.
+    #[must_use]
+    pub fn of(key: &Key, spec: &Spec) -> Self {
+        let inner = spec.annotation(annotation::SANDBOX_NAMESPACE).filter(|name| is_name(name));
+        match inner {
+            Some(name) => Self(format!("{}/{name}", key.namespace).into()),
+            None => Self(Arc::clone(&key.namespace)),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= LONGEST && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn k4_a_tenant_is_a_kubernetes_namespace_or_else_containerds() {
+        let key = Key::new("k8s.io", "c").unwrap();
+        let tenant = |namespace: &str| {
+            let mut spec = Spec::default();
+            spec.annotations.insert(annotation::SANDBOX_NAMESPACE.to_owned(), namespace.to_owned());
+            Tenant::of(&key, &spec).to_string()
+        };
+        assert_eq!(tenant("payments"), "k8s.io/payments");
+        assert_eq!(tenant(""), "k8s.io");
+        for bad in ["a b", "a\"}", "a\nb", "a/b", &"a".repeat(77)] {
+            assert_eq!(tenant(bad), "k8s.io", "{bad:?}");
+        }
+        assert_eq!(Tenant::of(&key, &Spec::default()).as_str(), "k8s.io");
+    }
+}
