@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade vm-smoke test-vm install fmt lint clean
+.PHONY: build demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -27,6 +27,12 @@ measure: install
 	$(MAKE) --no-print-directory build
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) target/debug/measure $(ROUNDS)
+
+# What a tenant notices of another's 500 creates, and execs, at once.
+fairness: install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/fairness
 
 test: install
 	$(MAKE) --no-print-directory unit

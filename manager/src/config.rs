@@ -8,6 +8,12 @@
 //! linger = "10s"                  # or a number of seconds
 //! task_api = 2                    # or 3, for containerd 2.0 and newer
 //! log_level = "info"              # "error", "warn", "info", "debug" or "trace"
+//! [scheduler]
+//! concurrency = 4                 # runtime commands at a time
+//! [limits]                        # of each tenant
+//! containers = 500
+//! [limits.tenants."k8s.io/batch"] # of that one
+//! containers = 50
 //! [metrics]
 //! listen = "tcp://127.0.0.1:9464" # or a path, or "off"; a socket in the group's directory if left out
 //! [events]
@@ -18,6 +24,7 @@
 //! BinaryName = "/usr/bin/crun"    # the keys of containerd's runc options
 //! ```
 
+mod tenants;
 mod values;
 
 use std::io;
@@ -27,6 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
+pub use tenants::{Scheduler, TenantLimits};
 pub use values::Listen;
 
 use crate::options::Named;
@@ -123,6 +131,10 @@ pub struct Config {
     /// containerd's own `-debug` makes it at least `"debug"`. Default `"info"`.
     #[serde(deserialize_with = "values::level")]
     pub log_level: LevelFilter,
+    /// `[scheduler]`
+    pub scheduler: Scheduler,
+    /// `[limits]`
+    pub limits: TenantLimits,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[events]`
@@ -166,6 +178,8 @@ impl Default for Config {
             linger: Duration::from_secs(10),
             task_api: TaskApi::default(),
             log_level: LevelFilter::INFO,
+            scheduler: Scheduler::default(),
+            limits: TenantLimits::default(),
             metrics: Metrics::default(),
             events: Events::default(),
             runtime: Named::default(),

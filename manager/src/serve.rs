@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gam_task::admission::Admission;
 use gam_task::cgroup::OomMonitor;
 use gam_task::container::Host;
 use gam_task::reaper::Reaper;
@@ -182,6 +183,8 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         reaper,
         events: Arc::clone(&publisher) as _,
         telemetry: Arc::clone(&metrics) as _,
+        admission: Admission::new(config.scheduler.concurrency, Arc::clone(&metrics) as _),
+        accounts: config.limits.accounts(),
         group: group.directory.clone(),
         // As upstream reads it: anything but nothing.
         core_scheduling: std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::admission::Class;
+use crate::tenant::Quota;
+
 /// One of a process's three standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
@@ -32,6 +35,10 @@ impl Stream {
 pub trait Telemetry: Send + Sync + 'static {
     /// A runtime command (`create`, `start`, ...) ended after `took`; `ok` is whether it succeeded.
     fn runtime_command(&self, command: &'static str, took: Duration, ok: bool);
+    /// A runtime command has waited for its turn.
+    fn queued(&self, class: Class, waited: Duration);
+    /// A tenant was refused something that it has as much of as it may.
+    fn limited(&self, quota: Quota);
     /// `bytes` went through a stream.
     fn copied(&self, stream: Stream, bytes: u64);
     /// `bytes` of a stream could not be delivered and were dropped.
@@ -52,6 +59,8 @@ pub struct Silent;
 
 impl Telemetry for Silent {
     fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {}

@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::exit::Exit;
 use gam_task::process::{Command, Process};
 use gam_task::reaper::{ExitSource, Hold, Reaper};
 use gam_task::sys::{daemon, pipe, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::Quota;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinSet;
 
@@ -32,6 +34,8 @@ struct Counts {
 
 impl Telemetry for Counts {
     fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {

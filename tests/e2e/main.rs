@@ -21,6 +21,7 @@ mod h_generations;
 mod h_restart;
 mod i_footprint;
 mod j_permissions;
+mod k_limits;
 mod k_tenants;
 mod o_order;
 mod table;
@@ -79,6 +80,7 @@ fn main() {
         h_restart::tests(),
         i_footprint::tests(),
         j_permissions::tests(),
+        k_limits::tests(),
         k_tenants::tests(),
         table::tests(),
     ];
