@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
+use gam_task::doing;
 use gam_task::exit::Exit;
 use gam_task::id::Key;
 use gam_task::record;
@@ -24,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
-use crate::server::ConnectionId;
+use crate::server::{Calls, ConnectionId};
 
 /// How long a container that is to be destroyed may be in a state in which it cannot be.
 const TRANSITION: Duration = Duration::from_secs(60);
@@ -45,6 +46,8 @@ pub struct Manager {
     pub sockets: Sockets,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The requests that are at work.
+    pub calls: Arc<Calls>,
     /// Takes events to containerd.
     pub publisher: Arc<Publisher>,
     /// What is known of the containerd that it serves.
@@ -126,6 +129,7 @@ impl Manager {
             }
             Some(Slot::Creating(creation)) => {
                 creation.abandon();
+                let _step = doing::step("its creation to be undone");
                 creation.ended().await;
                 Ok(Answer::Unknown)
             }

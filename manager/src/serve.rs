@@ -195,6 +195,7 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         logs,
         sockets: Sockets::new(group.clone(), args.address.clone()),
         metrics,
+        calls: Arc::default(),
         publisher,
         containerd: Known::new(&args.address),
         task_api: config.task_api,

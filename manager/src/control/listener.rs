@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gam_task::doing;
 use gam_task::id::Key;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -41,7 +42,7 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
             _ => return,
         }
         let answer = match serde_json::from_str(&line) {
-            Ok(question) => answer(question, &manager).await,
+            Ok(question) => at_work(question, &manager).await,
             Err(error) => Answer::Failed(format!("the question is not understood: {error}")),
         };
         let mut text = serde_json::to_vec(&answer).unwrap_or_default();
@@ -52,6 +53,17 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
     }
 }
 
+/// Answers a question; one that can take long is listed among the requests meanwhile.
+async fn at_work(question: Question, manager: &Arc<Manager>) -> Answer {
+    let name = match question {
+        Question::Join { .. } => "shim start",
+        Question::Delete { .. } => "shim delete",
+        Question::Dump => return answer(question, manager).await,
+    };
+    let call = manager.calls.begin(name.to_owned());
+    call.work.scope(answer(question, manager)).await
+}
+
 async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
     match question {
         Question::Join { namespace, id, socket_dir } => match Key::new(&namespace, &id) {
@@ -59,10 +71,13 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
             Err(error) => Answer::Failed(error.to_string()),
         },
         Question::Delete { namespace, id, pid } => match Key::new(&namespace, &id) {
-            Ok(key) => match manager.destroy(&key, pid).await {
-                Ok(answer) => answer,
-                Err(error) => Answer::Failed(error.to_string()),
-            },
+            Ok(key) => {
+                doing::about(&key);
+                match manager.destroy(&key, pid).await {
+                    Ok(answer) => answer,
+                    Err(error) => Answer::Failed(error.to_string()),
+                }
+            }
             Err(error) => Answer::Failed(error.to_string()),
         },
         Question::Dump => Answer::Dumped(dump::describe(manager)),
@@ -71,6 +86,7 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
 
 /// Expects a container. The lease is there before the socket is told, so the manager does not leave in between (K3).
 async fn join(key: Key, socket_dir: Option<&str>, manager: &Arc<Manager>) -> Answer {
+    doing::about(&key);
     let namespace = Arc::clone(&key.namespace);
     manager.leases.begin(key);
     let address = match manager.sockets.open(manager, &namespace, socket_dir) {
@@ -84,6 +100,7 @@ async fn join(key: Key, socket_dir: Option<&str>, manager: &Arc<Manager>) -> Ans
 /// What is known of containerd. It is waited for where the answer depends on it, and asked behind the answer's back else.
 async fn containerd(manager: &Arc<Manager>) -> Option<Version> {
     if manager.task_api == TaskApi::V3 {
+        let _step = doing::step("containerd's version");
         return manager.containerd.ask().await;
     }
     let told = manager.containerd.told();

@@ -18,6 +18,7 @@ pub fn describe(manager: &Arc<Manager>) -> Value {
         "containerd": manager.containerd.told().map(|told| told.version),
         "members": manager.containers.members(),
         "expected": manager.leases.live(),
+        "requests": manager.calls.stacks(),
         "publisher": manager.publisher.dump(),
         "containers": containers,
     })

@@ -78,7 +78,8 @@ impl Sockets {
         let listener = listen(&path).map_err(|source| SocketError::Listen { path: path.clone(), source })?;
         let task: Arc<dyn Task + Send + Sync> =
             Arc::new(TaskService::new(Arc::clone(manager), Arc::clone(namespace)));
-        let server = Server::start(listener, services::task(&task), Arc::new(Observed(Arc::clone(manager))));
+        let observer = Arc::new(Observed(Arc::clone(manager)));
+        let server = Server::start(listener, services::task(&task), observer, Arc::clone(&manager.calls));
         let answer = address(&path);
         open.insert(Arc::clone(namespace), Socket { path, server: Arc::new(server) });
         Ok(answer)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Container, ContainerError, Host, Inner, Member};
 use crate::cgroup::Cgroup;
+use crate::doing;
 use crate::id::Key;
 use crate::mount::{self, Mount};
 use crate::options::Options;
@@ -122,6 +123,7 @@ impl Container {
         if self.rootfs.is_empty() {
             return Ok(());
         }
+        let _step = doing::step("mounting its root file system");
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
         let mounted = tokio::task::spawn_blocking(move || {
             // It is containerd's to make; where it cannot be made, the mount says so.
@@ -152,6 +154,7 @@ impl Container {
             telemetry: &self.host.telemetry,
             closer: &member.closer,
         };
+        let _step = doing::step("opening its streams");
         Ok(Prepared::open(&member.plan, context).await?)
     }
 
@@ -192,6 +195,7 @@ impl Container {
         }
         if let Some(process) = self.init.process() {
             let _ = process.signal(9);
+            let _step = doing::step("the end of a killed init");
             // One that the kernel does not let go is seen by the sweep, some day.
             let _ = tokio::time::timeout(CGROUP, process.wait()).await;
         }
@@ -200,10 +204,11 @@ impl Container {
         let watch = self.inner().oom.take();
         drop(watch);
         let cgroup = self.inner().cgroup.take();
-        if let Some(cgroup) = cgroup
-            && !cgroup.remove(CGROUP).await
-        {
-            self.host.telemetry.cgroup_left();
+        if let Some(cgroup) = cgroup {
+            let _step = doing::step("removing its cgroup");
+            if !cgroup.remove(CGROUP).await {
+                self.host.telemetry.cgroup_left();
+            }
         }
         self.unmount().await;
         let nothing_left = deleted.err().is_none_or(|error| error.is_absent());
@@ -213,6 +218,7 @@ impl Container {
     /// Unmounts the root file system and all that is below it.
     pub(super) async fn unmount(&self) {
         let target = self.rootfs_path();
+        let _step = doing::step("unmounting its root file system");
         match tokio::task::spawn_blocking(move || mount::unmount_all(&target)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

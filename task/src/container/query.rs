@@ -6,6 +6,7 @@ use std::sync::Arc;
 use protobuf::well_known_types::any::Any;
 
 use super::{Container, ContainerError, Inner};
+use crate::doing;
 use crate::exit::Exit;
 use crate::record::StreamNames;
 use crate::state::{ExecPhase, Phase, Refusal};
@@ -87,6 +88,7 @@ impl Container {
     /// [`ContainerError::Refused`] if there is no such exec.
     pub async fn wait(&self, exec: Option<&str>) -> Result<Exit, ContainerError> {
         let member = self.member(exec)?;
+        let _step = doing::step("its end");
         let mut ended = member.ended.subscribe();
         let exit = ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
         exit.ok_or(ContainerError::Abandoned("a wait"))
