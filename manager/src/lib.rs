@@ -7,6 +7,7 @@ pub mod containerd;
 pub mod containers;
 pub mod control;
 pub mod delete;
+pub mod feed;
 pub mod group;
 pub mod info;
 pub mod kept;

@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
 use gam_task::doing;
@@ -17,6 +17,7 @@ use crate::config::TaskApi;
 use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
+use crate::feed::Feed;
 use crate::group::Group;
 use crate::kept;
 use crate::leases::Leases;
@@ -46,6 +47,10 @@ pub struct Manager {
     pub sockets: Sockets,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When it started.
+    pub started: SystemTime,
+    /// Tells its events to containerd and to operators.
+    pub feed: Arc<Feed>,
     /// The requests that are at work.
     pub calls: Arc<Calls>,
     /// Takes events to containerd.

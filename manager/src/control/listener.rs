@@ -5,12 +5,17 @@ use std::sync::Arc;
 use gam_task::doing;
 use gam_task::id::Key;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
-use super::{Answer, LONGEST, Question};
+use super::{Answer, LONGEST, Question, overview};
 use crate::bootstrap::daemon_version;
 use crate::config::TaskApi;
 use crate::containerd::Version;
+use crate::feed::Told;
+use crate::logs::{LEVELS, level_named};
 use crate::manager::Manager;
 use crate::serve::dump;
 
@@ -45,9 +50,17 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
             Ok(question) => at_work(question, &manager).await,
             Err(error) => Answer::Failed(format!("the question is not understood: {error}")),
         };
-        let mut text = serde_json::to_vec(&answer).unwrap_or_default();
-        text.push(b'\n');
-        if writer.write_all(&text).await.is_err() {
+        // Taken before the answer, so that nothing that happens after it is missed.
+        let events = (answer == Answer::Following).then(|| manager.feed.follow());
+        if !say(&mut writer, &answer).await {
+            return;
+        }
+        if let Some(events) = events {
+            tokio::select! {
+                () = follow(events, &mut writer) => {}
+                // It says nothing more, so this is its end.
+                _ = reader.read_u8() => {}
+            }
             return;
         }
     }
@@ -58,7 +71,7 @@ async fn at_work(question: Question, manager: &Arc<Manager>) -> Answer {
     let name = match question {
         Question::Join { .. } => "shim start",
         Question::Delete { .. } => "shim delete",
-        Question::Dump => return answer(question, manager).await,
+        _ => return answer(question, manager).await,
     };
     let call = manager.calls.begin(name.to_owned());
     call.work.scope(answer(question, manager)).await
@@ -81,7 +94,52 @@ async fn answer(question: Question, manager: &Arc<Manager>) -> Answer {
             Err(error) => Answer::Failed(error.to_string()),
         },
         Question::Dump => Answer::Dumped(dump::describe(manager)),
+        Question::Who => Answer::Manager(overview::identity(manager)),
+        Question::List => Answer::Listed(overview::list(manager)),
+        Question::Inspect { namespace, id } => match Key::new(&namespace, &id) {
+            Ok(key) => overview::inspect(manager, &key),
+            Err(error) => Answer::Failed(error.to_string()),
+        },
+        Question::Stacks => Answer::Stacks(manager.calls.stacks()),
+        Question::Events => Answer::Following,
+        Question::LogLevel { level } => log_level(level.as_deref(), manager),
     }
+}
+
+/// Tells the level of the log, changed before if one is given.
+fn log_level(level: Option<&str>, manager: &Manager) -> Answer {
+    if let Some(level) = level {
+        let Some(level) = level_named(level) else {
+            return Answer::Failed(format!(
+                "there is no level {level:?}: it is one of {}",
+                LEVELS.join(", ")
+            ));
+        };
+        manager.logs.set_level(level);
+        tracing::info!(%level, "the level of the log was set");
+    }
+    Answer::LogLevel(manager.logs.level().to_string())
+}
+
+/// Tells what happens until nobody reads any more.
+async fn follow(mut told: Receiver<Arc<Told>>, writer: &mut OwnedWriteHalf) {
+    loop {
+        let answer = match told.recv().await {
+            Ok(told) => Answer::Event(Told::clone(&told)),
+            Err(RecvError::Lagged(count)) => Answer::Lost(count),
+            Err(RecvError::Closed) => return,
+        };
+        if !say(writer, &answer).await {
+            return;
+        }
+    }
+}
+
+/// Writes an answer; whether it could be written.
+async fn say(writer: &mut OwnedWriteHalf, answer: &Answer) -> bool {
+    let mut text = serde_json::to_vec(answer).unwrap_or_default();
+    text.push(b'\n');
+    writer.write_all(&text).await.is_ok()
 }
 
 /// Expects a container. The lease is there before the socket is told, so the manager does not leave in between (K3).

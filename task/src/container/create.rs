@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Container, ContainerError, Host, Inner, Member};
 use crate::cgroup::Cgroup;
@@ -90,6 +90,7 @@ impl Container {
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
             checkpoint,
+            created_at: SystemTime::now(),
             host: Arc::clone(host),
             key,
             bundle,

@@ -151,28 +151,6 @@ impl Container {
     pub fn has_exec(&self, id: &str) -> Result<(), ContainerError> {
         if self.inner().execs.contains_key(id) { Ok(()) } else { Err(Refusal::NoExec(id.into()).into()) }
     }
-
-    /// What it is and what it waits for, for a dump.
-    #[must_use]
-    pub fn describe(&self) -> serde_json::Value {
-        let inner = self.inner();
-        let execs: serde_json::Map<String, serde_json::Value> = inner
-            .state
-            .execs
-            .iter()
-            .map(|(id, exec)| (id.to_string(), serde_json::json!({"state": exec.name(), "pid": exec.pid()})))
-            .collect();
-        serde_json::json!({
-            "container": self.key.to_string(),
-            "state": inner.state.init.name(),
-            "pid": inner.state.init.pid,
-            "exit_status": inner.state.init.exit.map(|exit| exit.status),
-            "exit_announced": inner.state.init.announced,
-            "execs": execs,
-            "being_deleted": self.deletion.try_lock().is_err(),
-            "waiters": self.init.ended.receiver_count(),
-        })
-    }
 }
 
 fn init_status(inner: &Inner) -> Status {
