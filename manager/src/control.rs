@@ -10,7 +10,7 @@ use crate::config::TaskApi;
 use crate::feed::Told;
 use crate::server::Stack;
 
-pub use client::{Client, ControlError};
+pub use client::{Client, ControlError, Followed};
 pub use listener::serve;
 pub use overview::{Identity, Listed};
 

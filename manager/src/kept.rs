@@ -66,6 +66,12 @@ pub fn of(group: &Path, namespace: &str, sandbox: &str) -> Vec<Record> {
     entries.filter_map(|entry| Record::read(&entry.path()).ok().flatten()).collect()
 }
 
+/// Where the record of a container of `sandbox` is kept; none if the sandbox's name is none.
+#[must_use]
+pub fn place(group: &Path, key: &Key, sandbox: &str) -> Option<PathBuf> {
+    Some(of_sandbox(group, &key.namespace, sandbox)?.join(&*key.id))
+}
+
 /// Every record that is kept for a group, and the sandbox that it is kept for.
 #[must_use]
 pub fn all(group: &Path) -> Vec<(String, Record)> {

@@ -15,6 +15,7 @@ pub mod leases;
 pub mod logs;
 pub mod manager;
 pub mod metrics;
+pub mod operator;
 pub mod options;
 pub mod publisher;
 pub mod serve;

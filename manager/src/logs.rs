@@ -23,6 +23,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use fifo::Fifo;
 use file::BoundedFile;
+pub(crate) use line::timestamp;
 
 /// The name of the FIFO in a bundle.
 const FIFO_NAME: &str = "log";
