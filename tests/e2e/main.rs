@@ -23,6 +23,7 @@ mod i_footprint;
 mod j_permissions;
 mod k_tenants;
 mod o_order;
+mod p_operator;
 mod table;
 mod wrapper;
 
@@ -67,6 +68,7 @@ const GO_FAILS: &[&str] = &[
 fn main() {
     let modules = [
         o_order::tests(),
+        p_operator::tests(),
         a_exits::tests(),
         b_latency::tests(),
         c_io::tests(),
