@@ -36,6 +36,7 @@ use tracing::level_filters::LevelFilter;
 
 pub use tenants::{Scheduler, TenantLimits};
 pub use values::Listen;
+pub(crate) use values::parse_duration;
 
 use crate::options::Named;
 
@@ -69,7 +70,7 @@ pub enum ConfigError {
 }
 
 /// Which containers share a manager.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {
     /// Those of one pod, as with containerd's own shim.

@@ -9,7 +9,7 @@ pub mod sockets;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gam_task::admission::Admission;
 use gam_task::cgroup::OomMonitor;
@@ -23,6 +23,7 @@ use crate::config::{Config, ConfigError, Listen};
 use crate::containerd::Known;
 use crate::containers::Containers;
 use crate::control;
+use crate::feed::Feed;
 use crate::group::Group;
 use crate::leases::Leases;
 use crate::logs::Logs;
@@ -37,8 +38,8 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 16;
 /// What a thread's stack may grow to, in bytes.
 const STACK: usize = 2 << 20;
-/// How often what is old is forgotten.
-const SWEEP: Duration = Duration::from_secs(15);
+/// How often what is old is forgotten, and a sign of life is given.
+pub const SWEEP: Duration = Duration::from_secs(15);
 
 /// Why a manager cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +156,10 @@ async fn life(
             _ = terminate.recv() => { leaving::stop(&manager, group).await; break }
             _ = interrupt.recv() => { leaving::stop(&manager, group).await; break }
             _ = wanted.recv() => dump::write(&manager, group),
-            _ = sweep.tick() => manager.containers.forget_old(),
+            _ = sweep.tick() => {
+                manager.containers.forget_old();
+                group.show_life();
+            }
         }
     }
     drop(served);
@@ -177,11 +181,12 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
     let limits =
         Limits { events: config.events.max_events, bytes: config.events.max_bytes, ..Limits::default() };
     let publisher = Publisher::start(addresses, limits, Arc::clone(&reaper), Arc::clone(&metrics) as _);
+    let feed = Arc::new(Feed::new(Arc::clone(&publisher) as _));
     let oom =
         OomMonitor::new().inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen")).ok();
     let host = Host {
         reaper,
-        events: Arc::clone(&publisher) as _,
+        events: Arc::clone(&feed) as _,
         telemetry: Arc::clone(&metrics) as _,
         admission: Admission::new(config.scheduler.concurrency, Arc::clone(&metrics) as _),
         accounts: config.limits.accounts(),
@@ -198,6 +203,9 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         logs,
         sockets: Sockets::new(group.clone(), args.address.clone()),
         metrics,
+        started: SystemTime::now(),
+        feed,
+        calls: Arc::default(),
         publisher,
         containerd: Known::new(&args.address),
         task_api: config.task_api,

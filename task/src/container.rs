@@ -11,6 +11,7 @@ mod delete;
 mod effect;
 mod error;
 mod exec;
+mod inspect;
 mod kill;
 mod member;
 mod pause;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 pub use checkpoint::CheckpointRequest;
 pub use create::CreateRequest;
@@ -73,6 +75,7 @@ pub struct Container {
     rootfs: Vec<crate::mount::Mount>,
     /// With whom it shares the threads of a core; none with anybody.
     core: Option<Core>,
+    created_at: SystemTime,
     /// The checkpoint's directory that it is restored from; empty for none.
     checkpoint: String,
     host: Arc<Host>,

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod cleanup;
 pub mod console;
 pub mod container;
+pub mod doing;
 pub mod event;
 pub mod exit;
 pub mod id;

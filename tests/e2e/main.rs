@@ -24,6 +24,7 @@ mod j_permissions;
 mod k_limits;
 mod k_tenants;
 mod o_order;
+mod p_operator;
 mod table;
 mod wrapper;
 
@@ -68,6 +69,7 @@ const GO_FAILS: &[&str] = &[
 fn main() {
     let modules = [
         o_order::tests(),
+        p_operator::tests(),
         a_exits::tests(),
         b_latency::tests(),
         c_io::tests(),

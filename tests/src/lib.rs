@@ -20,6 +20,7 @@ pub mod events;
 pub mod exec;
 pub mod image;
 pub mod leftovers;
+pub mod operator;
 pub mod poll;
 pub mod processes;
 pub mod scrape;

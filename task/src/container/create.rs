@@ -4,10 +4,11 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Container, ContainerError, Host, Inner, Member};
 use crate::cgroup::Cgroup;
+use crate::doing;
 use crate::id::Key;
 use crate::mount::{self, Mount};
 use crate::options::Options;
@@ -94,6 +95,7 @@ impl Container {
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
             checkpoint,
+            created_at: SystemTime::now(),
             host: Arc::clone(host),
             key,
             bundle,
@@ -132,6 +134,7 @@ impl Container {
         if self.rootfs.is_empty() {
             return Ok(());
         }
+        let _step = doing::step("mounting its root file system");
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
         let mounted = tokio::task::spawn_blocking(move || {
             // It is containerd's to make; where it cannot be made, the mount says so.
@@ -163,6 +166,7 @@ impl Container {
             telemetry: &self.host.telemetry,
             closer: &member.closer,
         };
+        let _step = doing::step("opening its streams");
         Ok(Prepared::open(&member.plan, context).await?)
     }
 
@@ -203,6 +207,7 @@ impl Container {
         }
         if let Some(process) = self.init.process() {
             let _ = process.signal(9);
+            let _step = doing::step("the end of a killed init");
             // One that the kernel does not let go is seen by the sweep, some day.
             let _ = tokio::time::timeout(CGROUP, process.wait()).await;
         }
@@ -211,10 +216,11 @@ impl Container {
         let watch = self.inner().oom.take();
         drop(watch);
         let cgroup = self.inner().cgroup.take();
-        if let Some(cgroup) = cgroup
-            && !cgroup.remove(CGROUP).await
-        {
-            self.host.telemetry.cgroup_left();
+        if let Some(cgroup) = cgroup {
+            let _step = doing::step("removing its cgroup");
+            if !cgroup.remove(CGROUP).await {
+                self.host.telemetry.cgroup_left();
+            }
         }
         self.unmount().await;
         let nothing_left = deleted.err().is_none_or(|error| error.is_absent());
@@ -224,6 +230,7 @@ impl Container {
     /// Unmounts the root file system and all that is below it.
     pub(super) async fn unmount(&self) {
         let target = self.rootfs_path();
+        let _step = doing::step("unmounting its root file system");
         match tokio::task::spawn_blocking(move || mount::unmount_all(&target)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

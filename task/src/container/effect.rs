@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{Container, Inner};
+use crate::doing;
 use crate::event::{Created, Event, What};
 use crate::exit::Exit;
 use crate::process::Process;
@@ -168,6 +169,7 @@ impl Container {
 
     /// Waits for init's announced end, `limit` at most.
     pub(super) async fn init_announced(&self, limit: Duration) -> bool {
+        let _step = doing::step("the end of init to be announced");
         let mut ended = self.init.ended.subscribe();
         matches!(tokio::time::timeout(limit, ended.wait_for(Option::is_some)).await, Ok(Ok(_)))
     }

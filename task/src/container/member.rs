@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::doing;
 use crate::exit::Exit;
 use crate::process::Process;
 use crate::record::{ProcessName, StreamNames};
@@ -75,6 +76,7 @@ impl Member {
     /// Waits until what it printed has been delivered, or for as long as that may take (C1, C2).
     pub(super) async fn drained(&self) {
         if let Some(streams) = self.streams() {
+            let _step = doing::step("what it printed to be delivered");
             streams.drained(DRAIN_LIMIT).await;
         }
     }
