@@ -23,6 +23,7 @@ pub use error::RuntimeError;
 
 use self::invoke::Streams;
 use crate::admission::{Admission, Turn};
+use crate::doing;
 use crate::process::Core;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
@@ -110,7 +111,10 @@ impl Runtime {
     /// best prepared when its turn has come: then only so much is open as is at work.
     pub async fn turn(&self, command: &'static str) -> Turn {
         match &self.admission {
-            Some((admission, tenant)) => admission.turn(tenant, command).await,
+            Some((admission, tenant)) => {
+                let _step = doing::step("its turn among runtime commands");
+                admission.turn(tenant, command).await
+            }
             None => Turn::free(),
         }
     }
