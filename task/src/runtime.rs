@@ -25,6 +25,7 @@ use self::invoke::Streams;
 use crate::process::Core;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
+use crate::tenant::Tenant;
 
 /// How long commands may take before they are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,7 @@ pub struct Stdio {
 pub struct Runtime {
     reaper: Arc<Reaper>,
     telemetry: Arc<dyn Telemetry>,
+    tenant: Option<Tenant>,
     settings: Arc<Settings>,
     id: Arc<str>,
     bundle: Arc<Path>,
@@ -82,11 +84,18 @@ impl Runtime {
         Self {
             reaper,
             telemetry,
+            tenant: None,
             settings: Arc::new(settings),
             id: id.into(),
             bundle: bundle.into(),
             limits: Limits::default(),
         }
+    }
+
+    /// The same, on behalf of a tenant.
+    #[must_use]
+    pub fn on_behalf_of(self, tenant: Tenant) -> Self {
+        Self { tenant: Some(tenant), ..self }
     }
 
     /// The same with other limits.

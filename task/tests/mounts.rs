@@ -21,6 +21,7 @@ use gam_task::sys::loop_device::LoopDevice;
 use gam_task::sys::user_namespace::{self, IdRange};
 use gam_task::sys::{mount_attributes, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::Tenant;
 use nix::mount::{MntFlags, MsFlags};
 use tempfile::TempDir;
 
@@ -509,14 +510,14 @@ fn an_overlay_with_mapped_layers() {
 struct Orphans(AtomicUsize);
 
 impl Telemetry for Orphans {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
     fn zombies(&self, _: usize, _: Duration) {}
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 

@@ -18,6 +18,7 @@ use gam_task::process::{Command, Process};
 use gam_task::reaper::{ExitSource, Hold, Reaper};
 use gam_task::sys::{daemon, pipe, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::Tenant;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinSet;
 
@@ -31,7 +32,7 @@ struct Counts {
 }
 
 impl Telemetry for Counts {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {
@@ -41,7 +42,7 @@ impl Telemetry for Counts {
         self.zombies.store(count, Ordering::SeqCst);
         self.oldest_ms.store(u64::try_from(oldest.as_millis()).unwrap(), Ordering::SeqCst);
     }
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -74,10 +74,12 @@ impl Container {
         let core = sandbox_init.map_or(Core::New, Core::Of);
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
+        let tenant = Tenant::of(&key, spec);
+        let runtime = Runtime::new(reaper, telemetry, settings, &key.id, &bundle);
         Self {
-            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle),
+            runtime: runtime.on_behalf_of(tenant.clone()),
             sandbox: spec.annotation(annotation::SANDBOX_ID).map(str::to_owned),
-            tenant: Tenant::of(&key, spec),
+            tenant,
             init: Member::new(streams, plan, None),
             inner: Mutex::new(Inner {
                 state: State::new(spec.has_survivors()),
@@ -88,6 +90,7 @@ impl Container {
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
+            oom_kills: AtomicU64::new(0),
             checkpoint,
             host: Arc::clone(host),
             key,

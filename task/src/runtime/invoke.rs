@@ -45,7 +45,7 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let since = Instant::now();
         let done = self.attempt(command, args, streams, core, limit).await;
-        self.telemetry.runtime_command(command, since.elapsed(), done.is_ok());
+        self.telemetry.runtime_command(self.tenant.as_ref(), command, since.elapsed(), done.is_ok());
         done
     }
 
