@@ -26,6 +26,7 @@ pub use sources::{ContainerUsage, Requests, Tasks};
 
 use crate::info;
 use crate::logs::Logs;
+use crate::publisher;
 use containers::PerContainer;
 use families::{Families, PerStream};
 use sources::Sources;
@@ -200,6 +201,10 @@ impl Metrics {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         metrics.start_time.set(now.as_secs_f64());
+        for reason in publisher::REASONS {
+            // So that an increase can be seen from the first event on.
+            let _ = metrics.events_dropped.with_label_values(&[reason]);
+        }
         Ok(metrics)
     }
 

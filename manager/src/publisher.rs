@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use courier::Courier;
 pub use dropped::Dropped;
-pub(crate) use dropped::EXIT;
+pub(crate) use dropped::{EXIT, REASONS};
 use queue::{Pushed, Queue};
 
 /// The longest event, in bytes: a frame also holds the names of namespace, service and method.

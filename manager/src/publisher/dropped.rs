@@ -7,6 +7,9 @@ use super::encode::Parcel;
 /// The topic of the end of a process.
 pub(crate) const EXIT: &str = "/tasks/exit";
 
+/// Why events are dropped; the publisher's description explains these words.
+pub(crate) const REASONS: [&str; 5] = ["overflow", "refused", "failed", "unencodable", "stopping"];
+
 /// Events that were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
