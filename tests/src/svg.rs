@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 200.0;
 /// The room for what is beside the lines: left, top, and below.
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 62.0;
 const TOP: f64 = 24.0;
 const BELOW: f64 = 52.0;
 /// Charts in a row.
@@ -108,12 +108,11 @@ fn draw(text: &mut String, chart: &Chart, start: f64, span: f64) {
 /// A value with its unit.
 fn shown(value: f64, unit: &str) -> String {
     let short = |value: f64| {
-        let digits = if value == 0.0 || value >= 100.0 {
-            0
-        } else if value >= 10.0 {
-            1
-        } else {
-            2
+        let digits = match value {
+            value if value == 0.0 || value >= 100.0 => 0,
+            value if value >= 10.0 => 1,
+            value if value >= 0.1 => 2,
+            _ => 4,
         };
         format!("{value:.digits$}")
     };
