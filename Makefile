@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade vm-smoke test-vm install fmt lint clean
+.PHONY: build demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -39,6 +39,7 @@ test: install
 	$(MAKE) --no-print-directory build
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory cri
+	$(MAKE) --no-print-directory node
 	$(MAKE) --no-print-directory docker
 	$(MAKE) --no-print-directory upgrade
 	$(MAKE) --no-print-directory vm-smoke
@@ -112,6 +113,18 @@ cri:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite cri
 
+# The metrics of a node with several managers, read by a real Prometheus; the alerts and the dashboard.
+node:
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) tests/suite node
+	target/debug/leftovers
+
+# deploy/grafana/panels.svg, from what a Prometheus answers in a run.
+panels: install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/panels deploy/grafana/panels.svg
+
 install:
 	tests/install
 
@@ -121,7 +134,7 @@ fmt:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker --test cri --test upgrade -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade -- -D warnings
 
 clean:
 	cargo clean

@@ -22,7 +22,7 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -88,6 +88,8 @@ pub struct Container {
     deletion: tokio::sync::Mutex<()>,
     /// Kills that are not answered yet.
     kills: AtomicUsize,
+    /// How many of its processes were killed for lack of memory.
+    oom_kills: AtomicU64,
 }
 
 /// What changes.

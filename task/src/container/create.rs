@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -94,6 +94,7 @@ impl Container {
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
+            oom_kills: AtomicU64::new(0),
             checkpoint,
             created_at: SystemTime::now(),
             host: Arc::clone(host),

@@ -46,8 +46,9 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let step = doing::command(command);
         let since = Instant::now();
+        let tenant = self.admission.as_ref().map(|(_, tenant)| tenant);
         let done = self.attempt(command, args, streams, core, limit, &step).await;
-        self.telemetry.runtime_command(command, since.elapsed(), done.is_ok());
+        self.telemetry.runtime_command(tenant, command, since.elapsed(), done.is_ok());
         done
     }
 

@@ -15,7 +15,7 @@ use gam_task::reaper::Reaper;
 use gam_task::stdio::{ChildEnds, Context, Plan, Prepared, StdinCloser, StdioError, Streams};
 use gam_task::sys::{daemon, proc};
 use gam_task::telemetry::{Stream, Telemetry};
-use gam_task::tenant::{Pace, Quota};
+use gam_task::tenant::{Pace, Quota, Tenant};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -31,7 +31,7 @@ pub(crate) struct Counts {
 }
 
 impl Telemetry for Counts {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
     fn queued(&self, _: Class, _: Duration) {}
     fn limited(&self, _: Quota) {}
     fn copied(&self, stream: Stream, bytes: u64) {
@@ -43,7 +43,7 @@ impl Telemetry for Counts {
     }
     fn orphan_reaped(&self) {}
     fn zombies(&self, _: usize, _: Duration) {}
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 
