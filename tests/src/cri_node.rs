@@ -257,8 +257,8 @@ impl Node {
         self.builds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Forgets the pod `id`.
-    pub(crate) fn forget(&self, id: &str) {
+    /// Forgets who serves the pod `id`: its manager is not the one that its group has now.
+    pub fn forget(&self, id: &str) {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, pod), _| pod != id);
     }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod builds;
+mod killed;
 
 use std::fs;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use gam_tests::{poll, processes};
 gam_tests::tests![upgrade_in_place, upgrade_in_place_with_task_v3];
 
 fn main() {
-    let all = [tests(), builds::tests()].into_iter().flatten().collect();
+    let all = [tests(), builds::tests(), killed::tests()].into_iter().flatten().collect();
     main_of(all, &[], Duration::from_secs(120), Vec::new)
 }
 
