@@ -53,6 +53,7 @@ e2e:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite e2e
 	GAM_E2E_BINARY=$(BINARY) tests/suite shim --test-threads 4
+	GAM_E2E_BINARY=$(BINARY) tests/suite chaos
 	target/debug/leftovers
 
 # The first of them, and pods by CRI, on Debian's newer containerds, unpacked and not installed.
@@ -134,7 +135,7 @@ fmt:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade --test chaos -- -D warnings
 
 clean:
 	cargo clean

@@ -160,20 +160,24 @@ fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteEr
     Ok(end?)
 }
 
-/// The other containers of a sandbox that nobody answers for any more; a manager that lives does.
+/// The other containers of a sandbox for which containerd runs no `delete`, and nobody answers any more; a manager that
+/// lives does.
 fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> {
     if record.sandbox.as_deref() != Some(&*key.id) {
         return Vec::new();
     }
-    let mut orphans = siblings(key, bundle);
-    for record in kept::of(&record.group, &key.namespace, &key.id) {
-        if !orphans.iter().any(|(_, known)| known.key == record.key) {
-            let bundle = bundle.with_file_name(&*record.key.id);
-            // One that has been deleted in order is no orphan, and neither is a later one of that id.
-            match Record::read(&bundle) {
-                Ok(None) => orphans.push((bundle, record)),
-                _ => kept::forget(&record.group, &record.key, &key.id),
-            }
+    let mut orphans = Vec::new();
+    for (other, kept) in kept::of(&record.group, &key.namespace, &key.id) {
+        let bundle = bundle.with_file_name(&*other.id);
+        let found = match Record::read(&bundle) {
+            Ok(None) => kept,
+            Ok(found) => found.filter(|found| !found.deleted && found.sandbox == record.sandbox),
+            Err(_) => None,
+        };
+        match found {
+            Some(found) => orphans.push((bundle, found)),
+            // It has been deleted in order, or was never made.
+            None => kept::forget(&record.group, &other, &key.id),
         }
     }
     orphans.retain(|(_, record)| is_orphaned(record));
@@ -208,16 +212,4 @@ fn bury_manager(bundle: &Path, record: Option<&Record>) {
 /// Whether no manager of a group is there.
 fn is_dead(group: &Group) -> bool {
     matches!(Client::connect(&group.control_socket(), PATIENCE), Err(ControlError::Absent { .. }))
-}
-
-/// The other containers of a sandbox whose records lie beside its own.
-fn siblings(key: &Key, bundle: &Path) -> Vec<(PathBuf, Record)> {
-    let Some(Ok(entries)) = bundle.parent().map(std::fs::read_dir) else { return Vec::new() };
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path != bundle)
-        .filter_map(|path| Record::read(&path).ok().flatten().map(|record| (path, record)))
-        .filter(|(_, record)| record.sandbox.as_deref() == Some(&key.id) && !record.deleted)
-        .collect()
 }

@@ -30,6 +30,7 @@ pub struct Builder {
     options: Options,
     uris: Option<[String; 3]>,
     input: Option<String>,
+    rootfs: Mount,
     /// Its spec, to be changed at will.
     pub spec: Spec,
 }
@@ -42,6 +43,12 @@ impl Builder {
         let mut options = Options::new();
         options.root = daemon.runc_root().display().to_string();
         options.binary_name = target::runtime().unwrap_or_default();
+        let rootfs = Mount {
+            r#type: "bind".into(),
+            source: daemon.dir.join("rootfs").display().to_string(),
+            options: vec!["rbind".into(), "rw".into()],
+            ..Default::default()
+        };
         Self {
             daemon: daemon.clone(),
             namespace: namespace.into(),
@@ -51,6 +58,7 @@ impl Builder {
             options,
             uris: None,
             input: None,
+            rootfs,
             spec,
         }
     }
@@ -80,6 +88,13 @@ impl Builder {
     #[must_use]
     pub fn options(mut self, change: impl FnOnce(&mut Options)) -> Self {
         change(&mut self.options);
+        self
+    }
+
+    /// With a change of what is mounted as its root file system.
+    #[must_use]
+    pub fn rootfs(mut self, change: impl FnOnce(&mut Mount)) -> Self {
+        change(&mut self.rootfs);
         self
     }
 
@@ -148,7 +163,7 @@ impl Builder {
     /// # Panics
     /// Where the object cannot be made.
     pub fn try_create(self) -> Answer<Container> {
-        let Self { daemon, namespace, id, streams, terminal, options, uris, input, spec } = self;
+        let Self { daemon, namespace, id, streams, terminal, options, uris, input, rootfs, spec } = self;
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("options are encoded"),
@@ -168,15 +183,9 @@ impl Builder {
         if let Some(input) = input {
             io.paths[0] = input;
         }
-        let mount = Mount {
-            r#type: "bind".into(),
-            source: daemon.dir.join("rootfs").display().to_string(),
-            options: vec!["rbind".into(), "rw".into()],
-            ..Default::default()
-        };
         let message = CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: vec![mount],
+            rootfs: vec![rootfs],
             stdin: io.paths[0].clone(),
             stdout: io.paths[1].clone(),
             stderr: io.paths[2].clone(),
