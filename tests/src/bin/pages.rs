@@ -14,7 +14,8 @@ fn main() -> ExitCode {
         eprintln!("usage: pages DIR");
         return ExitCode::from(2);
     };
-    match write(Path::new(&directory)) {
+    let directory = Path::new(&directory);
+    match write(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pages: cannot write to {}: {error}", directory.display());
