@@ -8,7 +8,7 @@ STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 
-.PHONY: build demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
+.PHONY: build pages demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -17,6 +17,10 @@ build:
 	mv -f dist/.new dist/gam
 	ln -f dist/gam dist/containerd-shim-gam-v2
 	@ls -l dist
+
+# Completions for bash, zsh and fish, and man pages, of the operator's commands.
+pages:
+	cargo run --locked -q -p gam-tests --bin pages -- dist
 
 demo: install
 	$(MAKE) --no-print-directory build

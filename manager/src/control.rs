@@ -123,6 +123,17 @@ mod tests {
         let text = serde_json::to_string(&join).unwrap();
         assert_eq!(text, r#"{"join":{"namespace":"ns","id":"c"}}"#);
         assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), join);
+        for (question, text) in [
+            (Question::Dump, r#""dump""#),
+            (Question::Who, r#""who""#),
+            (Question::List, r#""list""#),
+            (Question::Stacks, r#""stacks""#),
+            (Question::Events, r#""events""#),
+            (Question::LogLevel { level: None }, r#"{"log_level":{}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&question).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question);
+        }
         for bad in [
             "",
             "{}",

@@ -18,6 +18,7 @@ use self::find::Finding;
 use super::table::{Table, duration};
 use super::{OperatorError, print, print_json};
 use crate::config::parse_duration;
+use crate::group::run_dir;
 #[cfg(doc)]
 use crate::serve::SWEEP;
 
@@ -49,8 +50,9 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
-    let (findings, young): (Vec<Finding>, Vec<Finding>) =
-        find::all(&args.state)?.into_iter().partition(|finding| finding.dead_for >= args.older_than);
+    let (findings, young): (Vec<Finding>, Vec<Finding>) = find::all(&run_dir(), &args.state)?
+        .into_iter()
+        .partition(|finding| finding.dead_for >= args.older_than);
     let outcomes: Vec<Option<Result<(), String>>> = findings
         .iter()
         .map(|finding| {

@@ -129,7 +129,7 @@ fn look(args: &Args) -> Result<Look, OperatorError> {
     let found = managers::ask(args.group.as_deref(), &Question::List)?;
     let managers = found.iter().map(|found| {
         let row = ls::manager(found);
-        let cpu = row.pid.and_then(|pid| cost::of_process(pid).cpu);
+        let cpu = row.pid.filter(|_| row.state != "dead").and_then(|pid| cost::of_process(pid).cpu);
         (row, cpu)
     });
     let managers = managers.collect();

@@ -13,7 +13,7 @@ use gam_task::sys::proc;
 
 use super::life::{self, Life};
 use crate::bootstrap::DEFAULT_DIR;
-use crate::group::{Group, run_dir};
+use crate::group::Group;
 use crate::kept;
 use crate::operator::OperatorError;
 
@@ -82,9 +82,11 @@ impl Finding {
 }
 
 /// Everything that is left, in the order in which it is to be removed: containers, their records, sockets, groups.
-pub(super) fn all(states: &[PathBuf]) -> Result<Vec<Finding>, OperatorError> {
-    let run = run_dir();
-    let groups = entries(&run).map_err(|source| OperatorError::Read { path: run, source })?;
+///
+/// # Errors
+/// [`OperatorError::Read`] if the groups in `run` cannot be listed.
+pub(super) fn all(run: &Path, states: &[PathBuf]) -> Result<Vec<Finding>, OperatorError> {
+    let groups = entries(run).map_err(|source| OperatorError::Read { path: run.to_path_buf(), source })?;
     let mut found = Vec::new();
     let mut sockets = BTreeSet::new();
     for bundle in states.iter().flat_map(|state| bundles(state)) {

@@ -26,7 +26,8 @@ impl Screen {
 
     /// Shows a text from its beginning, as much of it as there is room for.
     pub(super) fn show(&self, text: &str) -> Result<(), OperatorError> {
-        let size = tcgetwinsize(std::io::stdout()).ok();
+        // A terminal that nobody has told its size says 0.
+        let size = tcgetwinsize(std::io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
         let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row.into(), size.ws_col.into()));
         print(&frame(text, rows, columns))
     }
