@@ -14,6 +14,8 @@ mod accept;
 mod call;
 mod connection;
 pub(crate) mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 //!
 //! The functions block. They may be called from any thread, with or without a tokio runtime.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kernel;
 mod layers;
 mod linux;
