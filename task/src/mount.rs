@@ -45,7 +45,7 @@ pub enum MountError {
     /// An option that is wrong, or that means something which is not done here.
     #[error("the mount option `{option}` {reason}")]
     Option {
-        /// The option.
+        /// The option, up to its value, which is not told.
         option: String,
         /// What is wrong with it.
         reason: &'static str,

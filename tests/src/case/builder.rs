@@ -30,6 +30,8 @@ pub struct Builder {
     options: Options,
     uris: Option<[String; 3]>,
     input: Option<String>,
+    rootfs: Option<Vec<Mount>>,
+    raw: Option<Vec<u8>>,
     /// Its spec, to be changed at will.
     pub spec: Spec,
 }
@@ -51,6 +53,8 @@ impl Builder {
             options,
             uris: None,
             input: None,
+            rootfs: None,
+            raw: None,
             spec,
         }
     }
@@ -112,6 +116,20 @@ impl Builder {
         self
     }
 
+    /// With these mounts as its root file system.
+    #[must_use]
+    pub fn rootfs(mut self, mounts: Vec<Mount>) -> Self {
+        self.rootfs = Some(mounts);
+        self
+    }
+
+    /// With these bytes for a spec.
+    #[must_use]
+    pub fn raw_spec(mut self, bytes: &[u8]) -> Self {
+        self.raw = Some(bytes.to_vec());
+        self
+    }
+
     /// With a terminal, and stdin.
     #[must_use]
     pub fn terminal(mut self) -> Self {
@@ -148,7 +166,7 @@ impl Builder {
     /// # Panics
     /// Where the object cannot be made.
     pub fn try_create(self) -> Answer<Container> {
-        let Self { daemon, namespace, id, streams, terminal, options, uris, input, spec } = self;
+        let Self { daemon, namespace, id, streams, terminal, options, uris, input, rootfs, raw, spec } = self;
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("options are encoded"),
@@ -157,7 +175,7 @@ impl Builder {
         let object = Object {
             id: id.clone(),
             runtime: Some(Runtime { name: runtime, options: Some(options.clone()) }),
-            spec: Some(spec.any()),
+            spec: Some(raw.map_or_else(|| spec.any(), |value| Any { value, ..spec.any() })),
             ..Default::default()
         };
         daemon.client().create_container(&namespace, object).expect("making the container object");
@@ -176,7 +194,7 @@ impl Builder {
         };
         let message = CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: vec![mount],
+            rootfs: rootfs.unwrap_or_else(|| vec![mount]),
             stdin: io.paths[0].clone(),
             stdout: io.paths[1].clone(),
             stderr: io.paths[2].clone(),
