@@ -13,7 +13,7 @@ pub mod cost;
 pub mod cri;
 pub mod cri_node;
 pub mod cri_pod;
-mod cri_setup;
+pub mod cri_setup;
 pub mod cri_stream;
 pub mod daemon;
 pub mod dashboard;
