@@ -227,6 +227,27 @@ cases! {
         lab.expect_no_exit();
     }
 
+    async fn d16_a_runtime_that_takes_long_does_not_keep_delete_from_answering(lab) {
+        let c = lab.plan("d16").fake().run().await;
+        let shim = c.shim().await;
+        shim.kill();
+        until("the shim is dead", || !shim.alive()).await;
+        c.close();
+        let init = Proc::of(c.pid());
+        lab.fake().set(&[on("delete").before(7000)]);
+        let since = Instant::now();
+        let answer = c.delete_command().await.unwrap();
+        // containerd kills it after five seconds.
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        assert_eq!((answer.pid, answer.exit_status), (c.pid(), 137));
+        assert!(!init.is_some_and(Proc::alive), "the end that is told of has come");
+        let state = lab.runtime_root().join(lab.namespace()).join("d16");
+        assert!(state.exists(), "the runtime was quicker than it was told to be");
+        c.forget();
+        until("the runtime has gone on", || !state.exists()).await;
+        lab.expect_no_exit();
+    }
+
     async fn d17_delete_uses_the_root_and_binary_of_the_options(lab) {
         let c = lab.plan("d17").fake().run().await;
         let shim = c.shim().await;
