@@ -28,8 +28,8 @@ use crate::service::task::deleted;
 /// How long the manager may take.
 const PATIENCE: Duration = Duration::from_millis(3500);
 /// How long all may take: containerd kills the command after 5 s, and then knows neither the pid nor the end, and leaves the
-/// bundle.
-const LIMIT: Duration = Duration::from_millis(4500);
+/// bundle. On a machine that is short of time some of them pass before the command has begun.
+const LIMIT: Duration = Duration::from_millis(3500);
 
 /// Why nothing can be answered.
 #[derive(Debug, thiserror::Error)]
