@@ -2,8 +2,11 @@
 //! manager leaves with its last container. What the old build's containers need of a shim's commands the new build does.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use containerd_client::types::v1::Status;
 use gam_tests::case::Container;
@@ -21,6 +24,7 @@ gam_tests::tests![
     two_builds_on_1_7,
     two_builds_on_2_1,
     two_builds_on_2_1_with_task_v3,
+    builds_are_installed_while_pods_start,
     pods_of_two_builds_on_1_6,
     pods_of_two_builds_on_1_7,
     pods_of_two_builds_on_2_1,
@@ -152,6 +156,36 @@ fn two_builds(t: &Test, containerd: Containerd, more: &str) {
     new.end();
     alone.end();
     also_alone.end();
+    let left = daemon.shutdown();
+    assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+}
+
+fn builds_are_installed_while_pods_start(t: &Test) {
+    let daemon = Daemon::start(Settings { containerd: Containerd::V1_6, ..Settings::new() }.grouping("pod"));
+    let over = AtomicBool::new(false);
+    let installed = thread::scope(|scope| {
+        let installing = scope.spawn(|| {
+            let mut installed = 0;
+            while !over.load(Ordering::SeqCst) {
+                daemon.install_another_build();
+                installed += 1;
+            }
+            installed
+        });
+        // Whatever comes of it, the installing has to end.
+        let pods = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..15 {
+                let sandbox = t.container_of(&daemon).sandbox("red").run();
+                let member = t.container_of(&daemon).in_pod("red", &sandbox.id).sh("exit 4").run();
+                assert_eq!(member.finish().status, 4);
+                sandbox.end();
+            }
+        }));
+        over.store(true, Ordering::SeqCst);
+        pods.unwrap_or_else(|panic| resume_unwind(panic));
+        installing.join().unwrap()
+    });
+    assert!(installed > 15, "{installed} builds");
     let left = daemon.shutdown();
     assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
 }
