@@ -5,7 +5,8 @@
 //! first that has the fewest at work, and of those the one that was served longest ago; of a tenant's own, what ends
 //! something goes before what goes on with something, that before what makes something, and that before execs. Kills and
 //! deletes have places of their own besides, so that they do not wait for anybody's creates, and so have tenants with
-//! nothing at work, so that who wants one thing at a time does not wait for who wants everything at once.
+//! nothing at work, so that who wants one thing at a time does not wait for who wants everything at once. A tenant that is not alone leaves
+//! one place unused.
 //!
 //! A command that takes longer than [`GRACE`] is waiting for something, not computing, and does not count any more: a
 //! runtime that hangs takes no place from others (K5), and after a while none from its own tenant's kills.

@@ -7,6 +7,8 @@ use crate::tenant::Tenant;
 
 /// How many commands a tenant may have at work in all, those that are overdue among them, for each place.
 const OVERDUE: usize = 4;
+/// Among how many admissions another tenant's tells that a tenant is not alone.
+pub(super) const RECENT: usize = 16;
 /// After how many creates in a row a tenant's exec has its turn.
 const MAKES: usize = 3;
 
@@ -54,7 +56,11 @@ impl Places {
 
 /// Who waits, `T` for each, and how many are at work.
 pub(super) struct Queue<T> {
+    /// How many places there are for all.
+    places: usize,
     free: Places,
+    /// Whose the last admissions were.
+    recent: VecDeque<Tenant>,
     /// How many commands a tenant may have at work, kills and deletes aside.
     most: usize,
     /// Admissions so far.
@@ -104,15 +110,18 @@ impl<T> Line<T> {
         self.running == 0 && self.overdue == 0 && self.waiting.iter().all(VecDeque::is_empty)
     }
 
-    /// Which of its commands would run next in such a place, where it may have `most` at work.
-    fn candidate(&self, place: Place, most: usize) -> Option<Class> {
+    /// Which of its commands would run next in such a place, where it may have `share` of the places and `most` at work.
+    fn candidate(&self, place: Place, share: usize, most: usize) -> Option<Class> {
         if place == Place::First && self.running > 0 {
             return None;
         }
         if self.waits(Class::End) {
             return Some(Class::End);
         }
-        if place == Place::End || self.running.saturating_add(self.overdue) >= most {
+        if place == Place::End || (place == Place::Any && self.running >= share) {
+            return None;
+        }
+        if self.running.saturating_add(self.overdue) >= most {
             return None;
         }
         let first = Class::ALL.into_iter().find(|class| self.waits(*class))?;
@@ -125,7 +134,15 @@ impl<T> Queue<T> {
     pub(super) fn new(places: usize) -> Self {
         let places = places.max(1);
         let free = Places { any: places, end: places.div_ceil(2), first: places.div_ceil(2) };
-        Self { free, most: places.saturating_mul(OVERDUE), clock: 0, tenants: BTreeMap::new() }
+        let recent = VecDeque::with_capacity(RECENT);
+        Self {
+            places,
+            free,
+            recent,
+            most: places.saturating_mul(OVERDUE),
+            clock: 0,
+            tenants: BTreeMap::new(),
+        }
     }
 
     /// Somebody wants to run a command.
@@ -150,7 +167,9 @@ impl<T> Queue<T> {
         let (tenant, class) = self
             .tenants
             .iter()
-            .filter_map(|(tenant, line)| Some((tenant, line, line.candidate(place, self.most)?)))
+            .filter_map(|(tenant, line)| {
+                Some((tenant, line, line.candidate(place, self.share(tenant), self.most)?))
+            })
             .min_by_key(|(_, line, _)| (line.running, line.served))
             .map(|(tenant, _, class)| (tenant.clone(), class))?;
         let line = self.tenants.get_mut(&tenant)?;
@@ -164,7 +183,20 @@ impl<T> Queue<T> {
             Class::End | Class::GoOn => {}
         }
         *self.free.of(place) = left;
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(tenant.clone());
         Some((tenant, place, waiter))
+    }
+
+    /// How many of the places for all a tenant may have: all of them, unless others were served lately too. Then it leaves
+    /// one, and with it a core, to those, and to whoever asks and runs nothing.
+    fn share(&self, tenant: &Tenant) -> usize {
+        if self.recent.iter().all(|served| served == tenant) {
+            return self.places;
+        }
+        self.places.saturating_sub(1).max(1)
     }
 
     /// A command has ended that had a place.

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::queue::RECENT;
 use super::*;
 use crate::id::Key;
 use crate::spec::Spec;
@@ -83,6 +84,29 @@ fn k4_who_has_more_at_work_waits() {
 }
 
 #[test]
+fn k4_who_is_not_alone_leaves_a_place() {
+    let mut queue = Queue::new(3);
+    for number in 0..99 {
+        queue.wait(&tenant("a"), Class::Make, number);
+    }
+    let mut running: Vec<_> = (0..3).filter_map(|_| queue.next()).collect();
+    assert_eq!(running.len(), 3);
+    queue.wait(&tenant("b"), Class::Exec, 100);
+    let (who, place, _) = queue.next().unwrap();
+    queue.ended(&who, place);
+    // As long as b was served lately, a has two places of three; then all of them again.
+    let mut most = Vec::new();
+    for _ in 0..RECENT + 3 {
+        let (who, place, _) = running.remove(0);
+        queue.ended(&who, place);
+        running.extend(std::iter::from_fn(|| queue.next()));
+        most.push(running.len());
+    }
+    assert!(most[1..RECENT].iter().all(|now| *now == 2), "{most:?}");
+    assert_eq!(most.last(), Some(&3), "{most:?}");
+}
+
+#[test]
 fn k4_of_a_tenants_own_ends_come_first_and_execs_last_but_they_come() {
     let mut line = Line(Queue::new(1));
     line.wait("a", "exec", 400..402);
@@ -109,10 +133,12 @@ fn k4_kills_do_not_wait_for_creates_and_take_no_place_from_them() {
     assert_eq!((place, number), (Place::End, 100));
     assert!(queue.next().is_none(), "two places, and one for kills");
     queue.wait(&tenant("b"), Class::Make, 199);
-    assert_eq!(queue.next().unwrap().1, Place::First);
+    let (who, first, _) = queue.next().unwrap();
+    assert_eq!(first, Place::First);
     queue.wait(&tenant("b"), Class::Make, 200);
     queue.ended(&tenant("a"), place);
     assert_eq!(queue.next().unwrap().2, 101);
+    queue.ended(&who, first);
     queue.ended(&tenant("a"), Place::Any);
     assert_eq!(queue.next().unwrap().2, 200, "another's create goes before a storm of kills");
 }
@@ -132,14 +158,16 @@ fn k5_what_hangs_takes_no_place_and_after_a_while_its_tenant_only_kills() {
     queue.wait(&tenant("b"), Class::Exec, 100);
     assert_eq!(queue.next().unwrap().2, 100);
     queue.wait(&tenant("a"), Class::End, 101);
-    assert_eq!(queue.next().unwrap().2, 101);
+    let (_, place, kill) = queue.next().unwrap();
+    assert_eq!(kill, 101);
     assert!(queue.next().is_none());
+    queue.ended(&tenant("a"), place);
     queue.ended(&tenant("b"), Place::Any);
     queue.overdue_ended(&tenant("a"));
     queue.overdue_ended(&tenant("a"));
     assert_eq!(queue.next().unwrap().2, 8, "one that has ended lets another begin");
     let share = queue.shares().into_iter().find(|share| share.tenant == tenant("a")).unwrap();
-    assert_eq!((share.running, share.overdue, share.waiting), (2, 6, 11));
+    assert_eq!((share.running, share.overdue, share.waiting), (1, 6, 11));
 }
 
 #[tokio::test]
