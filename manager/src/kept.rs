@@ -79,6 +79,25 @@ pub fn of(group: &Path, namespace: &str, sandbox: &str) -> Vec<(Key, Option<Reco
     entries.filter_map(of).collect()
 }
 
+/// Where the record of a container of `sandbox` is kept; none if the sandbox's name is none.
+#[must_use]
+pub fn place(group: &Path, key: &Key, sandbox: &str) -> Option<PathBuf> {
+    Some(of_sandbox(group, &key.namespace, sandbox)?.join(&*key.id))
+}
+
+/// Every record that is kept for a group, and the sandbox that it is kept for.
+#[must_use]
+pub fn all(group: &Path) -> Vec<(String, Record)> {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let sandboxes =
+        below(&group.with_extension("kept")).flat_map(|namespace| below(&namespace).collect::<Vec<_>>());
+    let containers = sandboxes.flat_map(|sandbox| {
+        let name = sandbox.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        below(&sandbox).map(move |container| (name.clone(), container)).collect::<Vec<_>>()
+    });
+    containers.filter_map(|(sandbox, path)| Some((sandbox, Record::read(&path).ok().flatten()?))).collect()
+}
+
 /// The directory of a sandbox; none if the annotation that names it holds no id, which could lead elsewhere (K8).
 fn of_sandbox(group: &Path, namespace: &str, sandbox: &str) -> Option<PathBuf> {
     let key = Key::new(namespace, sandbox).ok()?;
@@ -111,6 +130,10 @@ mod tests {
         assert_eq!(ids, [("a", true), ("b", true), ("early", false)]);
         forget(&group, &key("early"), "s");
         assert!(of(&group, "ns", "other").is_empty());
+        let mut all: Vec<_> =
+            all(&group).into_iter().map(|(sandbox, record)| (sandbox, record.key)).collect();
+        all.sort();
+        assert_eq!(all, [("s".to_owned(), key("a")), ("s".to_owned(), key("b"))]);
         forget(&group, &key("a"), "s");
         forget(&group, &key("never"), "s");
         assert!(keep(&group, &key("c"), "../../elsewhere", place.path()).is_err());

@@ -4,9 +4,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
+use gam_task::doing;
 use gam_task::exit::Exit;
 use gam_task::id::Key;
 use gam_task::record;
@@ -16,6 +17,7 @@ use crate::config::TaskApi;
 use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
+use crate::feed::Feed;
 use crate::group::Group;
 use crate::kept;
 use crate::leases::Leases;
@@ -24,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
-use crate::server::ConnectionId;
+use crate::server::{Calls, ConnectionId};
 
 /// How long a container that is to be destroyed may be in a state in which it cannot be.
 const TRANSITION: Duration = Duration::from_secs(60);
@@ -45,6 +47,12 @@ pub struct Manager {
     pub sockets: Sockets,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When it started.
+    pub started: SystemTime,
+    /// Tells its events to containerd and to operators.
+    pub feed: Arc<Feed>,
+    /// The requests that are at work.
+    pub calls: Arc<Calls>,
     /// Takes events to containerd.
     pub publisher: Arc<Publisher>,
     /// What is known of the containerd that it serves.
@@ -136,6 +144,7 @@ impl Manager {
             }
             Some(Slot::Creating(creation)) => {
                 creation.abandon();
+                let _step = doing::step("its creation to be undone");
                 creation.ended().await;
                 Ok(Answer::Unknown)
             }

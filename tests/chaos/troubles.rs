@@ -60,10 +60,13 @@ fn garbled_specs(bad: &BadTenant<'_>) {
 fn missing_roots(bad: &BadTenant<'_>) {
     let nowhere = |spec: &mut Spec| spec.json["root"]["path"] = "/nowhere/at/all".into();
     assert!(bad.container().change(nowhere).try_create().is_err());
-    assert!(bad.container().rootfs(|mount| mount.source = "/nowhere/at/all".into()).try_create().is_err());
+    assert!(
+        bad.container().rootfs(|mounts| mounts[0].source = "/nowhere/at/all".into()).try_create().is_err()
+    );
     assert!(
         bad.container()
-            .rootfs(|mount| {
+            .rootfs(|mounts| {
+                let mount = &mut mounts[0];
                 mount.r#type = "no-file-system".into();
                 mount.options.clear();
             })

@@ -3,6 +3,7 @@
 mod bad_input;
 mod deletion;
 mod events;
+mod fairness;
 mod latency;
 mod meetings;
 mod protocol;

@@ -68,6 +68,15 @@ impl Node {
     /// Where it does not come up.
     #[must_use]
     pub fn start_on(grouping: &str, containerd: Containerd) -> Self {
+        Self::start_as(containerd, grouping, &configuration)
+    }
+
+    /// The same with the configuration that `configure` makes for the node's directory.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    #[must_use]
+    pub fn start_as(containerd: Containerd, grouping: &str, configure: &dyn Fn(&Path) -> String) -> Self {
         let dir =
             tempfile::Builder::new().prefix(PREFIX).rand_bytes(5).tempdir_in("/tmp").expect("a directory");
         let dir = dir.keep();
@@ -76,7 +85,7 @@ impl Node {
         }
         fs::write(dir.join("gam.toml"), format!("{}grouping = \"{grouping}\"\n", gam_configuration()))
             .expect("gam.toml");
-        fs::write(dir.join("config.toml"), configuration(&dir)).expect("config.toml");
+        fs::write(dir.join("config.toml"), configure(&dir)).expect("config.toml");
         fs::write(dir.join("net/10-ptp.conflist"), network(&dir)).expect("the network's configuration");
         programs(&dir.join("bin"), containerd);
         let node = Self {

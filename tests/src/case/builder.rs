@@ -30,7 +30,8 @@ pub struct Builder {
     options: Options,
     uris: Option<[String; 3]>,
     input: Option<String>,
-    rootfs: Mount,
+    rootfs: Vec<Mount>,
+    raw: Option<Vec<u8>>,
     /// Its spec, to be changed at will.
     pub spec: Spec,
 }
@@ -58,7 +59,8 @@ impl Builder {
             options,
             uris: None,
             input: None,
-            rootfs,
+            rootfs: vec![rootfs],
+            raw: None,
             spec,
         }
     }
@@ -93,7 +95,7 @@ impl Builder {
 
     /// With a change of what is mounted as its root file system.
     #[must_use]
-    pub fn rootfs(mut self, change: impl FnOnce(&mut Mount)) -> Self {
+    pub fn rootfs(mut self, change: impl FnOnce(&mut Vec<Mount>)) -> Self {
         change(&mut self.rootfs);
         self
     }
@@ -124,6 +126,13 @@ impl Builder {
     #[must_use]
     pub fn stdin_at(mut self, path: &Path) -> Self {
         self.input = Some(path.display().to_string());
+        self
+    }
+
+    /// With these bytes for a spec.
+    #[must_use]
+    pub fn raw_spec(mut self, bytes: &[u8]) -> Self {
+        self.raw = Some(bytes.to_vec());
         self
     }
 
@@ -163,7 +172,7 @@ impl Builder {
     /// # Panics
     /// Where the object cannot be made.
     pub fn try_create(self) -> Answer<Container> {
-        let Self { daemon, namespace, id, streams, terminal, options, uris, input, rootfs, spec } = self;
+        let Self { daemon, namespace, id, streams, terminal, options, uris, input, rootfs, raw, spec } = self;
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("options are encoded"),
@@ -172,7 +181,7 @@ impl Builder {
         let object = Object {
             id: id.clone(),
             runtime: Some(Runtime { name: runtime, options: Some(options.clone()) }),
-            spec: Some(spec.any()),
+            spec: Some(raw.map_or_else(|| spec.any(), |value| Any { value, ..spec.any() })),
             ..Default::default()
         };
         daemon.client().create_container(&namespace, object).expect("making the container object");
@@ -185,7 +194,7 @@ impl Builder {
         }
         let message = CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: vec![rootfs],
+            rootfs,
             stdin: io.paths[0].clone(),
             stdout: io.paths[1].clone(),
             stderr: io.paths[2].clone(),
