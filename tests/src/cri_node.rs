@@ -394,9 +394,22 @@ impl Node {
     pub fn shutdown(&self) -> Vec<String> {
         poll::within(LONG, || self.left().is_empty().then_some(()));
         let left = self.left();
+        self.destroy();
+        left
+    }
+
+    fn destroy(&self) {
         self.kill_9();
         remove(&self.dir);
         let _ = Command::new("ip").args(["netns", "delete", &self.netns()]).output();
-        left
+    }
+}
+
+impl Drop for Node {
+    /// One whose test has failed has not been shut down.
+    fn drop(&mut self) {
+        if self.dir.exists() {
+            self.destroy();
+        }
     }
 }
