@@ -78,8 +78,18 @@ impl Manager {
         }
     }
 
-    /// No `start` has announced this container of a pod, so no `delete` will be run for it: its record is kept for the one of
-    /// its sandbox.
+    /// No `start` has announced a container of a pod that is about to be made, so no `delete` will be run for it: the one of its
+    /// sandbox will look for its record.
+    pub fn expect_record(&self, key: &Key, sandbox: &str) {
+        if *sandbox == *key.id {
+            return;
+        }
+        if let Err(error) = kept::expect(&self.host.group, key, sandbox) {
+            tracing::warn!(container = %key, %error, "its sandbox's delete will not look for its record");
+        }
+    }
+
+    /// Such a container has been made: its record is kept, whatever becomes of its bundle.
     pub fn keep_record(&self, container: &Container) {
         let Some(sandbox) = container.sandbox().filter(|sandbox| *sandbox != &*container.key().id) else {
             return;

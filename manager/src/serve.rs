@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use gam_task::admission::Admission;
 use gam_task::cgroup::OomMonitor;
 use gam_task::container::Host;
 use gam_task::reaper::Reaper;
@@ -27,9 +28,10 @@ use crate::group::Group;
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::manager::Manager;
-use crate::metrics::{self, Address, Metrics};
+use crate::metrics::{self, Metrics};
 use crate::publisher::{Addresses, Limits, Publisher};
 use crate::serve::sockets::{Sockets, listen};
+use crate::server::Calls;
 
 /// Threads that serve requests; runtime commands are processes, so two keep up with any number of containers.
 const WORKERS: usize = 2;
@@ -131,14 +133,7 @@ async fn life(
     let socket = group.control_socket();
     let listener = listen(&socket).map_err(ServeError::file("listen on", &socket))?;
     tokio::spawn(control::serve(listener, Arc::clone(&manager)));
-    let address = match &config.metrics.listen {
-        Listen::Group => Some(Address::Unix(group.metrics_socket())),
-        Listen::Unix(path) => Some(Address::Unix(path.clone())),
-        Listen::Tcp(address) => Some(Address::Tcp(*address)),
-        Listen::Off => None,
-    };
-    let served = address.map(|address| metrics::serve(&address, Arc::clone(&manager.metrics))).transpose();
-    let served = served.map_err(ServeError::kernel("serve metrics"))?;
+    let served = serve_metrics(config, group, &manager.metrics)?;
     let file = group.pid_file();
     let pid = std::process::id().to_string();
     gam_task::record::replace(&file, pid.as_bytes(), 0o644).map_err(ServeError::file("write", &file))?;
@@ -165,11 +160,30 @@ async fn life(
     Ok(())
 }
 
+/// Serves the metrics of the manager, and of the node where they are wanted.
+fn serve_metrics(
+    config: &Config,
+    group: &Group,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<metrics::Handle>, ServeError> {
+    if config.metrics.listen == Listen::Off {
+        return Ok(None);
+    }
+    let node = match config.metrics.listen.node() {
+        Some(address) => Some((address, metrics::Node::new(group, Arc::clone(metrics))?)),
+        None => None,
+    };
+    let served = metrics::serve(group, Arc::clone(metrics), node);
+    served.map(Some).map_err(ServeError::kernel("serve metrics"))
+}
+
 /// Puts a manager together.
 fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Result<Arc<Manager>, ServeError> {
     let containers = Arc::new(Containers::default());
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(config.metrics.bounds())?);
     metrics.watch_tasks(Arc::clone(&containers) as _);
+    let calls = Arc::new(Calls::default());
+    metrics.watch_requests(Arc::clone(&calls) as _);
     metrics.watch_logs(logs.clone());
     let reaper = Reaper::new(Arc::clone(&metrics) as _).map_err(ServeError::kernel("reap processes"))?;
     let addresses = Addresses {
@@ -187,6 +201,8 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         reaper,
         events: Arc::clone(&feed) as _,
         telemetry: Arc::clone(&metrics) as _,
+        admission: Admission::new(config.scheduler.concurrency, Arc::clone(&metrics) as _),
+        accounts: config.limits.accounts(),
         group: group.directory.clone(),
         // As upstream reads it: anything but nothing.
         core_scheduling: std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()),
@@ -202,7 +218,7 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         metrics,
         started: SystemTime::now(),
         feed,
-        calls: Arc::default(),
+        calls,
         publisher,
         containerd: Known::new(&args.address),
         task_api: config.task_api,

@@ -15,6 +15,8 @@ mod call;
 mod calls;
 mod connection;
 pub(crate) mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gam_task::admission::Share;
 use serde_json::{Value, json};
 
 use crate::containers::Slot;
@@ -37,9 +38,23 @@ pub fn describe(manager: &Arc<Manager>) -> Value {
         "remembered": of(|slot| matches!(slot, Slot::Deleted(_))),
         "kept": kept,
         "requests": manager.calls.stacks(),
+        "runtime_commands": commands(manager),
         "publisher": manager.publisher.dump(),
         "containers": containers,
     })
+}
+
+/// What tenants have of runtime commands at work and waiting.
+fn commands(manager: &Manager) -> Vec<Value> {
+    let described = |share: &Share| {
+        json!({
+            "tenant": share.tenant.as_str(),
+            "running": share.running,
+            "overdue": share.overdue,
+            "waiting": share.waiting,
+        })
+    };
+    manager.host.admission.shares().iter().map(described).collect()
 }
 
 /// Writes the description to the group's `dump` file, for its owner alone.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use gam_task::doing::Work;
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::Requests;
+
 /// The method whose calls are long because they are meant to be.
 const WAIT: &str = "Wait";
 
@@ -78,6 +80,12 @@ impl Calls {
 
     fn lock(&self) -> MutexGuard<'_, AtWork> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Requests for Calls {
+    fn oldest(&self) -> Duration {
+        self.oldest_change()
     }
 }
 

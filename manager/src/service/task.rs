@@ -26,6 +26,7 @@ use ttrpc::{Code, Result};
 
 use super::decode;
 use crate::containers::{Slot, Tombstone};
+use crate::kept;
 use crate::manager::Manager;
 use crate::options::Named;
 use crate::server::connection_of;
@@ -97,6 +98,10 @@ impl TaskService {
         let spec = Spec::read(&bundle).unwrap_or_default();
         let options = self.options(&key, request.options.as_ref(), &spec)?;
         self.manager.welcome(&key, &bundle);
+        let sandbox = spec.annotation(annotation::SANDBOX_ID).filter(|_| !started);
+        if let Some(sandbox) = sandbox {
+            self.manager.expect_record(&key, sandbox);
+        }
         let wanted = CreateRequest {
             key: key.clone(),
             bundle,
@@ -107,7 +112,12 @@ impl TaskService {
             sandbox_init: self.sandbox(&key, &spec).and_then(|sandbox| living(&sandbox)),
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);
-        let container = created.inspect_err(|_| self.manager.farewell(&key))?;
+        let container = created.inspect_err(|_| {
+            if let Some(sandbox) = sandbox {
+                kept::forget(&self.manager.group.directory, &key, sandbox);
+            }
+            self.manager.farewell(&key);
+        })?;
         if !started {
             self.manager.keep_record(&container);
         }

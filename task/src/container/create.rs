@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use crate::runtime::{Runtime, Settings, Stdio};
 use crate::spec::{Spec, annotation};
 use crate::state::{Input, State};
 use crate::stdio::{Context, Plan, Prepared, Streams};
-use crate::tenant::Tenant;
+use crate::tenant::{Quota, Taken, Tenant};
 
 /// How long the cgroup of a failed creation may take to go.
 const CGROUP: Duration = Duration::from_secs(2);
@@ -56,7 +56,10 @@ impl Container {
             tracing::warn!(container = %request.key, %error, "the spec is not known");
             Spec::default()
         });
-        let container = Arc::new(Self::new(host, request, plan, &spec));
+        let account = host.accounts.of(&Tenant::of(&request.key, &spec));
+        let taken =
+            account.take(Quota::Containers).inspect_err(|error| host.telemetry.limited(error.quota))?;
+        let container = Arc::new(Self::new(host, request, plan, &spec, taken));
         container.save_first()?;
         match container.make().await {
             Ok(()) => {
@@ -70,25 +73,28 @@ impl Container {
         }
     }
 
-    fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec) -> Self {
+    fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec, taken: Taken) -> Self {
         let CreateRequest { key, bundle, rootfs, streams, checkpoint, options, sandbox_init } = request;
         let core = sandbox_init.map_or(Core::New, Core::Of);
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
         Self {
-            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle),
+            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle)
+                .admitted_by(&host.admission, taken.account().tenant()),
             sandbox: spec.annotation(annotation::SANDBOX_ID).map(str::to_owned),
-            tenant: Tenant::of(&key, spec),
-            init: Member::new(streams, plan, None),
+            account: Arc::clone(taken.account()),
+            init: Member::init(streams, plan),
             inner: Mutex::new(Inner {
                 state: State::new(spec.has_survivors()),
                 execs: std::collections::BTreeMap::new(),
+                taken: Some(taken),
                 cgroup: None,
                 oom: None,
             }),
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
+            oom_kills: AtomicU64::new(0),
             checkpoint,
             created_at: SystemTime::now(),
             host: Arc::clone(host),
@@ -105,6 +111,11 @@ impl Container {
         if !self.checkpoint.is_empty() {
             return Ok(self.apply(Input::Restorable)?);
         }
+        self.runtime.turn("create").await.run(self.make_init()).await
+    }
+
+    /// Has the runtime make init.
+    async fn make_init(self: &Arc<Self>) -> Result<(), ContainerError> {
         let mut prepared = self.prepare(&self.init, None).await?;
         let stdio = child_ends(&mut prepared);
         let console = prepared.console_socket().map(PathBuf::from);
@@ -152,6 +163,7 @@ impl Container {
             io_uid: self.options.io_uid,
             io_gid: self.options.io_gid,
             reaper: &self.host.reaper,
+            pace: self.account.pace(),
             telemetry: &self.host.telemetry,
             closer: &member.closer,
         };

@@ -106,8 +106,11 @@ impl Container {
     /// Lets go of all streams and of the watch over its memory (C10, E5).
     fn let_go(&self) {
         // A watch is let go of outside the lock: one that is telling just now wants it.
-        let watch = self.inner().oom.take();
-        drop(watch);
+        let (watch, taken) = {
+            let mut inner = self.inner();
+            (inner.oom.take(), inner.taken.take())
+        };
+        drop((watch, taken));
         let execs = std::mem::take(&mut self.inner().execs);
         for member in execs.values() {
             member.ended.send_if_modified(|ended| {

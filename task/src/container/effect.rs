@@ -1,6 +1,7 @@
 //! What follows from what happened: announcing it, and the little work the state machine asks for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{Container, Inner};
@@ -145,7 +146,8 @@ impl Container {
 
     /// Says that `kills` of its processes were killed for lack of memory.
     pub(super) fn out_of_memory(self: &Arc<Self>, kills: u64) {
-        self.host.telemetry.oom_kills(kills);
+        self.oom_kills.fetch_add(kills, Ordering::Relaxed);
+        self.host.telemetry.oom_kills(self.tenant(), kills);
         if let Err(error) = self.apply(Input::Oom) {
             tracing::debug!(container = %self.key, %error, "memory ran out and nobody is told");
         }

@@ -54,7 +54,7 @@ impl Container {
             .collect();
         json!({
             "container": self.key.to_string(),
-            "tenant": self.tenant.as_str(),
+            "tenant": self.tenant().as_str(),
             "state": inner.state.init.name(),
             "pid": inner.state.init.pid,
             "created_ms": millis(self.created_at),

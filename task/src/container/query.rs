@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protobuf::well_known_types::any::Any;
 
 use super::{Container, ContainerError, Inner};
+use crate::cgroup::Usage;
 use crate::doing;
 use crate::exit::Exit;
 use crate::record::StreamNames;
@@ -120,6 +122,19 @@ impl Container {
     pub fn stats(&self) -> Result<Any, ContainerError> {
         let cgroup = self.inner().cgroup.clone();
         Ok(cgroup.ok_or_else(|| ContainerError::NoProcess(self.key.clone()))?.stats()?)
+    }
+
+    /// What its cgroup uses now; none where it has no cgroup, yet or any more.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let cgroup = self.inner().cgroup.clone();
+        cgroup.and_then(|cgroup| cgroup.usage().ok())
+    }
+
+    /// How many of its processes have been killed for lack of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.oom_kills.load(Ordering::Relaxed)
     }
 
     /// Sets the size of a terminal; nothing happens where there is none, or none any more (C17).

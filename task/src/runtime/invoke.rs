@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args;
-use super::log::Log;
+use super::log::{Log, without_mount_data};
 use super::output::{Keep, Output};
 use super::{Runtime, RuntimeError, Settings, Stdio};
 use crate::doing::{self, Step};
@@ -46,8 +46,9 @@ impl Runtime {
     ) -> Result<(), RuntimeError> {
         let step = doing::command(command);
         let since = Instant::now();
+        let tenant = self.admission.as_ref().map(|(_, tenant)| tenant);
         let done = self.attempt(command, args, streams, core, limit, &step).await;
-        self.telemetry.runtime_command(command, since.elapsed(), done.is_ok());
+        self.telemetry.runtime_command(tenant, command, since.elapsed(), done.is_ok());
         done
     }
 
@@ -158,5 +159,5 @@ async fn end(
 fn last_words(said: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(said);
     let text = text.trim();
-    if text.is_empty() { None } else { Some(text.to_owned()) }
+    if text.is_empty() { None } else { Some(without_mount_data(text)) }
 }
