@@ -121,20 +121,20 @@ impl From<TaskApi> for u8 {
 }
 
 /// The settings.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `grouping`: which containers share a manager: `"pod"`, `"namespace"` or `"node"`. Default `"namespace"`.
     pub grouping: Grouping,
     /// `linger`: how long a manager without containers stays: a number of seconds, or text such as `"500ms"`, `"10s"`,
     /// `"1m30s"`; at most a day. Default 10 s.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "values::duration", serialize_with = "values::write_duration")]
     pub linger: Duration,
     /// `task_api`: which Task service containerd 2.0 and newer are told to call: 2 or 3. Default 2.
     pub task_api: TaskApi,
     /// `log_level`: the least important lines that are written: `"error"`, `"warn"`, `"info"`, `"debug"` or `"trace"`;
     /// containerd's own `-debug` makes it at least `"debug"`. Default `"info"`.
-    #[serde(deserialize_with = "values::level")]
+    #[serde(deserialize_with = "values::level", serialize_with = "values::write_level")]
     pub log_level: LevelFilter,
     /// `[scheduler]`
     pub scheduler: Scheduler,
@@ -151,7 +151,7 @@ pub struct Config {
 }
 
 /// `[metrics]`: where Prometheus finds the metrics, and how many there may be.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// `listen`: `"tcp://127.0.0.1:9464"`, `"tcp://[::1]:9464"` or the same without `tcp://`; the absolute path of a
@@ -188,7 +188,7 @@ impl Metrics {
 }
 
 /// `[events]`: how much is kept for a containerd that does not answer.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
     /// `max_events`: how many events are kept, at least 1. Default 65536.
@@ -199,7 +199,7 @@ pub struct Events {
     pub max_bytes: usize,
     /// `patience`: how long a manager without containers stays for events that containerd has not taken, as for `linger`.
     /// Default 120 s.
-    #[serde(deserialize_with = "values::duration")]
+    #[serde(deserialize_with = "values::duration", serialize_with = "values::write_duration")]
     pub patience: Duration,
 }
 

@@ -85,17 +85,34 @@ pub fn place(group: &Path, key: &Key, sandbox: &str) -> Option<PathBuf> {
     Some(of_sandbox(group, &key.namespace, sandbox)?.join(&*key.id))
 }
 
-/// Every record that is kept for a group, and the sandbox that it is kept for.
+/// A container of which something is kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// The sandbox whose `delete` it is kept for.
+    pub sandbox: String,
+    /// Which container it is.
+    pub key: Key,
+    /// Its record; none if that is in its bundle alone.
+    pub record: Option<Record>,
+}
+
+/// Everything that is kept for a group.
 #[must_use]
-pub fn all(group: &Path) -> Vec<(String, Record)> {
-    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let sandboxes =
-        below(&group.with_extension("kept")).flat_map(|namespace| below(&namespace).collect::<Vec<_>>());
-    let containers = sandboxes.flat_map(|sandbox| {
-        let name = sandbox.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        below(&sandbox).map(move |container| (name.clone(), container)).collect::<Vec<_>>()
-    });
-    containers.filter_map(|(sandbox, path)| Some((sandbox, Record::read(&path).ok().flatten()?))).collect()
+pub fn all(group: &Path) -> Vec<Kept> {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut found = Vec::new();
+    for namespace in below(&group.with_extension("kept")) {
+        for sandbox in below(&namespace.path()).map(|entry| name(&entry)) {
+            let containers = of(group, &name(&namespace), &sandbox);
+            found.extend(containers.into_iter().map(|(key, record)| Kept {
+                sandbox: sandbox.clone(),
+                key,
+                record,
+            }));
+        }
+    }
+    found
 }
 
 /// The directory of a sandbox; none if the annotation that names it holds no id, which could lead elsewhere (K8).
@@ -128,12 +145,11 @@ mod tests {
         found.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
         let ids: Vec<(&str, bool)> = found.iter().map(|(key, record)| (&*key.id, record.is_some())).collect();
         assert_eq!(ids, [("a", true), ("b", true), ("early", false)]);
+        let mut all: Vec<_> = all(&group).into_iter().map(|kept| (kept.sandbox, kept.key)).collect();
+        all.sort();
+        assert_eq!(all, ["a", "b", "early"].map(|id| ("s".to_owned(), key(id))));
         forget(&group, &key("early"), "s");
         assert!(of(&group, "ns", "other").is_empty());
-        let mut all: Vec<_> =
-            all(&group).into_iter().map(|(sandbox, record)| (sandbox, record.key)).collect();
-        all.sort();
-        assert_eq!(all, [("s".to_owned(), key("a")), ("s".to_owned(), key("b"))]);
         forget(&group, &key("a"), "s");
         forget(&group, &key("never"), "s");
         assert!(keep(&group, &key("c"), "../../elsewhere", place.path()).is_err());

@@ -13,6 +13,7 @@ mod log_level;
 mod ls;
 mod managers;
 mod metrics;
+mod older;
 mod stacks;
 mod table;
 mod top;

@@ -210,6 +210,12 @@ fn a_manager_that_hangs_is_shown_and_others_are(t: &Test) {
     let containers = two_tenants(t, &daemon);
     let hung = Pid::from_raw(i32::try_from(containers[0].shim()).unwrap());
     kill(hung, Signal::SIGSTOP).unwrap();
+    poll::holds("every thread of it has stopped", || {
+        let threads = fs::read_dir(format!("/proc/{hung}/task")).unwrap().flatten();
+        let status =
+            |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        threads.map(status).all(|status| status.contains("State:\tT"))
+    });
     let begin = Instant::now();
     let all = asked(&daemon, &["ls", "--json"]);
     let took = begin.elapsed();

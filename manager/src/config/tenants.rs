@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use gam_task::admission::Admission;
 use gam_task::tenant::{Accounts, Limits};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::values;
 
 /// `[scheduler]`: how many runtime commands run at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scheduler {
     /// `concurrency`: how many runtime commands a manager runs at a time, at least 1; half as many kills and deletes may
@@ -26,7 +26,7 @@ impl Default for Scheduler {
 
 /// `[limits]`: what one tenant may have within one manager. A tenant is a Kubernetes namespace within a containerd
 /// namespace, `"k8s.io/payments"`, or outside of Kubernetes a containerd namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantLimits {
     /// `containers`: how many containers each tenant may have, sandboxes among them. Default: no limit.

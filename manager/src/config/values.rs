@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{Error, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
 use crate::metrics::Address;
@@ -59,6 +59,18 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
+impl Serialize for Listen {
+    /// As it is read; nothing for the group's own socket, for which there is no word.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Group => to.serialize_none(),
+            Self::Unix(path) => to.collect_str(&path.display()),
+            Self::Tcp(address) => to.collect_str(&format_args!("tcp://{address}")),
+            Self::Off => to.serialize_str("off"),
+        }
+    }
+}
+
 /// A number of at least 1.
 pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     match usize::deserialize(from)? {
@@ -77,6 +89,19 @@ pub(super) fn level<'de, D: Deserializer<'de>>(from: D) -> Result<LevelFilter, D
         "debug" => Ok(LevelFilter::DEBUG),
         "trace" => Ok(LevelFilter::TRACE),
         _ => Err(D::Error::unknown_variant(&text, &["error", "warn", "info", "debug", "trace"])),
+    }
+}
+
+/// Writes a level as it is read.
+pub(super) fn write_level<S: Serializer>(level: &LevelFilter, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(level)
+}
+
+/// Writes a duration as it is read.
+pub(super) fn write_duration<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    match time.subsec_millis() {
+        0 => to.collect_str(&format_args!("{}s", time.as_secs())),
+        _ => to.collect_str(&format_args!("{}ms", time.as_millis())),
     }
 }
 

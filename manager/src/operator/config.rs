@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{OperatorError, print, print_json};
-use crate::config::{Config, Listen};
+use crate::config::Config;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -29,63 +29,46 @@ pub(super) fn run(command: &Command) -> Result<ExitCode, OperatorError> {
         Some(file) => Config::read(file)?,
         None => Config::load()?,
     };
-    let values = effective(&config);
+    let values = effective(&config)?;
     if args.json {
         print_json(&values)?;
     } else {
-        print(&text(&values))?;
+        print(&text(&values, ""))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every key and its value.
-fn effective(config: &Config) -> Value {
-    let seconds = |time: std::time::Duration| {
-        if time.subsec_millis() == 0 {
-            format!("{}s", time.as_secs())
-        } else {
-            format!("{}ms", time.as_millis())
-        }
-    };
-    // There is no word for the group's own socket: it is what holds where nothing is said.
-    let listen = match &config.metrics.listen {
-        Listen::Group => None,
-        Listen::Unix(path) => Some(path.to_string_lossy().into_owned()),
-        Listen::Tcp(address) => Some(format!("tcp://{address}")),
-        Listen::Off => Some("off".to_owned()),
-    };
-    let mut tables = json!({"metrics": {"listen": listen}, "runtime": config.runtime});
-    for table in tables.as_object_mut().into_iter().flatten().filter_map(|(_, table)| table.as_object_mut()) {
-        table.retain(|_, value| !value.is_null());
-    }
-    json!({
-        "grouping": config.grouping,
-        "linger": seconds(config.linger),
-        "task_api": config.task_api,
-        "log_level": config.log_level.to_string(),
-        "metrics": tables.get("metrics"),
-        "events": {
-            "max_events": config.events.max_events,
-            "max_bytes": config.events.max_bytes,
-            "patience": seconds(config.events.patience),
-        },
-        "runtime": tables.get("runtime"),
-    })
+/// Every key that has a value.
+fn effective(config: &Config) -> Result<Value, OperatorError> {
+    let mut values = serde_json::to_value(config).map_err(|error| OperatorError::Print(error.into()))?;
+    strip(&mut values);
+    Ok(values)
 }
 
-/// The same as TOML: JSON's strings, numbers and booleans are TOML's as well.
-fn text(values: &Value) -> String {
+/// Removes keys without a value: what holds then has no word.
+fn strip(value: &mut Value) {
+    if let Some(table) = value.as_object_mut() {
+        table.retain(|_, value| !value.is_null());
+        table.values_mut().for_each(strip);
+    }
+}
+
+/// The same as TOML: JSON's strings, numbers and booleans are TOML's as well. `place` is the name of the table.
+fn text(values: &Value, place: &str) -> String {
     let mut text = String::new();
     let pairs = || values.as_object().into_iter().flatten();
     for (name, value) in pairs().filter(|(_, value)| !value.is_object()) {
         text.push_str(&format!("{name} = {value}\n"));
     }
-    for (name, value) in pairs() {
-        let Some(table) = value.as_object().filter(|table| !table.is_empty()) else { continue };
-        text.push_str(&format!("[{name}]\n"));
-        for (name, value) in table {
-            text.push_str(&format!("{name} = {value}\n"));
-        }
+    if !text.is_empty() && !place.is_empty() {
+        text.insert_str(0, &format!("[{place}]\n"));
+    }
+    for (name, value) in pairs().filter(|(_, value)| value.is_object()) {
+        let is_bare = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        let name =
+            if is_bare && !name.is_empty() { name.clone() } else { Value::from(name.as_str()).to_string() };
+        let inner = if place.is_empty() { name } else { format!("{place}.{name}") };
+        text.push_str(&self::text(value, &inner));
     }
     text
 }
@@ -103,11 +86,12 @@ mod tests {
             "grouping = \"pod\"\nlinger = \"1500ms\"\ntask_api = 3\nlog_level = \"debug\"\n",
             "[metrics]\nlisten = \"tcp://127.0.0.1:9464\"\n[events]\nmax_events = 7\npatience = \"1m30s\"\n",
             "[metrics]\nlisten = \"/run/m.sock\"\n[runtime]\nBinaryName = \"/a \\\"b\\\"\"\nSystemdCgroup = true\nIoUid = 3\n",
-            "[metrics]\nlisten = \"off\"\n",
+            "[metrics]\nlisten = \"off\"\nper_container = true\n[scheduler]\nconcurrency = 9\n",
+            "[limits]\nexecs = 7\n[limits.tenants.\"k8s.io/batch\"]\ncontainers = 5\n[limits.tenants.plain]\nexecs = 1\n",
         ] {
             std::fs::write(&file, given).unwrap();
             let config = Config::read(&file).unwrap();
-            std::fs::write(&file, text(&effective(&config))).unwrap();
+            std::fs::write(&file, text(&effective(&config).unwrap(), "")).unwrap();
             assert_eq!(Config::read(&file).unwrap(), config, "{given}");
         }
     }

@@ -127,7 +127,7 @@ fn text(managers: &[ManagerRow], containers: &[ContainerRow], whole: bool) -> St
             listed.tenant.clone().unwrap_or_else(none),
             listed.state.clone(),
             listed.pid.to_string(),
-            duration(age(listed.created_ms)),
+            since(listed.created_ms),
             row.cost.memory.map_or_else(none, bytes),
             row.cost.pids.map_or_else(none, |pids| pids.to_string()),
             row.manager.map_or_else(none, |pid| pid.to_string()),
@@ -145,12 +145,17 @@ fn text(managers: &[ManagerRow], containers: &[ContainerRow], whole: bool) -> St
             row.version.clone().unwrap_or_else(none),
             group,
             state,
-            row.started_ms.map_or_else(none, |ms| duration(age(ms))),
+            row.started_ms.map_or_else(none, since),
             row.rss.map_or_else(none, bytes),
             row.containers.map_or_else(none, |count| count.to_string()),
         ]);
     }
     format!("{}\n{}", table.text(), below.text())
+}
+
+/// How long ago a time was; 0 is that of an older manager, which does not tell.
+fn since(ms: u64) -> String {
+    if ms == 0 { none() } else { duration(age(ms)) }
 }
 
 /// What stands where nothing is known.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::OperatorError;
+use super::{OperatorError, older};
 use crate::control::{Answer, Client, ControlError, Identity, Question};
 use crate::group::{Group, run_dir};
 
@@ -194,8 +194,24 @@ fn one(directory: &Path, question: &Question) -> Asked {
             (Some(identity.clone()), Ok(Answer::Manager(identity)))
         }
         Ok(Answer::Manager(identity)) => (Some(identity), put(question)),
-        Err(silent @ Silence::Silent(_)) => (None, Err(silent)),
-        _ => (None, put(question)),
+        Err(Silence::Failed(_)) => {
+            // It is older than that question; this one every manager has known.
+            let dump = put(&Question::Dump);
+            let identity = match &dump {
+                Ok(Answer::Dumped(dump)) => older::identity(dump),
+                _ => None,
+            };
+            let answer = match (question, dump) {
+                (Question::List, Ok(Answer::Dumped(dump))) => Ok(Answer::Listed(older::list(&dump))),
+                (Question::Dump, dump) => dump,
+                (Question::Who, Ok(_)) => Ok(Answer::Manager(identity.clone().unwrap_or_default())),
+                (_, Err(silence)) => Err(silence),
+                _ => put(question),
+            };
+            (identity, answer)
+        }
+        Ok(other) => (None, Err(Silence::Silent(format!("it answers {other:?}")))),
+        Err(silence) => (None, Err(silence)),
     }
 }
 
@@ -248,15 +264,20 @@ mod tests {
         let old = group(run.path(), "old");
         let listener = UnixListener::bind(old.join("control.sock")).unwrap();
         let server = thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            for answer in [r#"{"failed":"the question is not understood"}"#, r#"{"dumped":{"pid":7}}"#] {
-                lines.next().unwrap().unwrap();
-                writeln!(&stream, "{answer}").unwrap();
+            for stream in listener.incoming().take(3).map(Result::unwrap) {
+                for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                    let answer = match line.as_str() {
+                        r#""dump""# => r#"{"dumped":{"pid":7}}"#,
+                        _ => r#"{"failed":"the question is not understood"}"#,
+                    };
+                    writeln!(&stream, "{answer}").unwrap();
+                }
             }
         });
-        let found = all(&[old], &Question::Dump);
-        assert_eq!(found[0].answer, Ok(Answer::Dumped(serde_json::json!({"pid": 7}))));
+        let asked = |question| all(std::slice::from_ref(&old), &question).pop().unwrap().answer;
+        assert_eq!(asked(Question::Dump), Ok(Answer::Dumped(serde_json::json!({"pid": 7}))));
+        assert_eq!(asked(Question::List), Ok(Answer::Listed(Vec::new())));
+        assert!(matches!(asked(Question::Stacks), Err(Silence::Failed(_))), "what it cannot tell is said");
         server.join().unwrap();
     }
 

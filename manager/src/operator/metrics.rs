@@ -17,7 +17,7 @@ const LONGEST: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Managers whose metrics are configured to be elsewhere than in their group's directory are named on stderr."
+    after_help = "It exits with 1 if a manager does not tell, as where its configuration turns metrics off."
 )]
 pub(super) struct Args {
     /// Print JSON: a value for each name with its labels

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
 
 fn text(rows: &[Row]) -> String {
     let mut table =
-        Table::new(&["AGE", "REQUEST", "CONTAINER", "EXEC", "WAITS FOR", "SINCE", "PID", "MANAGER"]);
+        Table::new(&["AGE", "REQUEST", "CONTAINER", "EXEC", "WAITS FOR", "FOR", "PID", "MANAGER"]);
     for Row { stack, manager, .. } in rows {
         let container = stack.container.as_deref().map_or_else(none, |name| match name.split_once('/') {
             Some((namespace, id)) => format!("{namespace}/{}", short(id)),

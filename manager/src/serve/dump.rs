@@ -22,8 +22,7 @@ pub fn describe(manager: &Arc<Manager>) -> Value {
         let found = slots.iter().filter(|(_, slot)| wanted(slot));
         found.map(|(key, _)| key.to_string()).collect()
     };
-    let kept: Vec<String> =
-        kept::all(&manager.host.group).iter().map(|(_, record)| record.key.to_string()).collect();
+    let kept: Vec<String> = kept::all(&manager.host.group).iter().map(|kept| kept.key.to_string()).collect();
     json!({
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),

@@ -14,7 +14,7 @@ use gam_task::sys::proc;
 use super::life::{self, Life};
 use crate::bootstrap::DEFAULT_DIR;
 use crate::group::Group;
-use crate::kept;
+use crate::kept::{self, Kept};
 use crate::operator::OperatorError;
 
 /// Where a containerd has its bundles, in its state directory.
@@ -47,8 +47,10 @@ pub(super) enum Thing {
     Kept {
         /// The sandbox.
         sandbox: String,
-        /// The record.
-        record: Box<Record>,
+        /// The container.
+        key: Key,
+        /// The record; none where that is in the bundle alone.
+        record: Option<Box<Record>>,
         /// Its bundle; it may have gone.
         bundle: PathBuf,
     },
@@ -74,7 +76,8 @@ impl Finding {
     /// What it is called.
     pub(super) fn name(&self) -> String {
         match &self.thing {
-            Thing::Container { record, .. } | Thing::Kept { record, .. } => record.key.to_string(),
+            Thing::Container { record, .. } => record.key.to_string(),
+            Thing::Kept { key, .. } => key.to_string(),
             Thing::Socket(path) => path.display().to_string(),
             Thing::Group => self.group.display().to_string(),
         }
@@ -146,16 +149,18 @@ fn container(bundle: &Path, sockets: &mut Sockets) -> Option<Finding> {
     Some(Finding { thing, group, dead_for, left })
 }
 
-/// The records that are kept for a group whose manager is dead.
+/// What is kept for a group whose manager is dead.
 fn records(group: &Path, states: &[PathBuf]) -> Vec<Finding> {
-    let found = kept::all(group).into_iter().filter_map(|(sandbox, record)| {
-        let path = kept::place(group, &record.key, &sandbox)?;
-        let Life::Dead(dead_for) = life::of_writer(&record.group, record.manager, &path.join(FILE)) else {
-            return None;
+    let found = kept::all(group).into_iter().filter_map(|Kept { sandbox, key, record }| {
+        let place = kept::place(group, &key, &sandbox)?;
+        let life = match &record {
+            Some(record) => life::of_writer(&record.group, record.manager, &place.join(FILE)),
+            None => life::of_maker(group, &place),
         };
-        let bundle = bundle_of(&record.key, states);
-        let left = left(&record, &bundle);
-        let thing = Thing::Kept { sandbox, record: Box::new(record), bundle };
+        let Life::Dead(dead_for) = life else { return None };
+        let bundle = bundle_of(&key, states);
+        let left = record.as_ref().map_or_else(Vec::new, |record| left(record, &bundle));
+        let thing = Thing::Kept { sandbox, key, record: record.map(Box::new), bundle };
         Some(Finding { thing, group: group.to_path_buf(), dead_for, left })
     });
     found.collect()

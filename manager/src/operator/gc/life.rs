@@ -57,6 +57,14 @@ pub(super) fn of_writer(directory: &Path, pid: u32, record: &Path) -> Life {
     }
 }
 
+/// Whether a manager of a group lives that may be about to write a record, for which there is `place`.
+pub(super) fn of_maker(directory: &Path, place: &Path) -> Life {
+    match directory.exists() {
+        true => of_group(directory),
+        false => Life::Dead(since(place).unwrap_or_default()),
+    }
+}
+
 /// Whether `pid` is the manager of the group in `directory`: `start` tells it so on its command line.
 fn is_manager(pid: u32, directory: &Path) -> bool {
     let wanted = format!("--directory={}", directory.display());

@@ -21,10 +21,11 @@ pub(super) fn one(finding: &Finding) -> Result<(), String> {
     let lock = lock(&group)?;
     match &finding.thing {
         Thing::Container { bundle, record } => container(bundle, record),
-        Thing::Kept { sandbox, record, bundle } => {
-            let cleaned = kept(bundle, record);
+        Thing::Kept { sandbox, key, record, bundle } => {
+            // Without a record there is nothing but the place for one.
+            let cleaned = record.as_ref().map_or(Ok(()), |record| kept(bundle, record));
             if cleaned.is_ok() {
-                kept::forget(&finding.group, &record.key, sandbox);
+                kept::forget(&finding.group, key, sandbox);
             }
             cleaned
         }

@@ -111,10 +111,11 @@ fn bundles_records_sockets_and_groups_are_found_and_removed_in_an_order_that_let
     let (there, gone) = (bundle(&state, &group, "there"), bundle(&state, &group, "gone"));
     kept::keep(&group, &Key::new("gam-gc", "gone").unwrap(), "pod", &gone).unwrap();
     fs::remove_dir_all(&gone).unwrap();
+    kept::expect(&group, &Key::new("gam-gc", "never").unwrap(), "pod").unwrap();
     let look = || find::all(&run, std::slice::from_ref(&state)).unwrap();
     let kinds = |found: &[Finding]| found.iter().map(|one| one.thing.kind()).collect::<Vec<_>>();
     let found = look();
-    assert_eq!(kinds(&found), ["container", "record", "socket", "group"]);
+    assert_eq!(kinds(&found), ["container", "record", "record", "socket", "group"]);
     assert_eq!(kinds(&look()), kinds(&found), "looking changes nothing");
     for finding in &found {
         assert_eq!(remove::one(finding), Ok(()), "{}", finding.name());
