@@ -86,6 +86,19 @@ fn one_manager_answers_for_all_and_another_takes_over() {
 }
 
 #[test]
+fn managers_with_different_addresses_each_answer_for_all() {
+    let run = Run::new();
+    let addresses = [free(), free()];
+    let _first = run.manager("a", Some(&addresses[0]));
+    let _second = run.manager("b", Some(&addresses[1]));
+    for address in &addresses {
+        let mut groups = groups_of(&ask(address).unwrap());
+        groups.sort();
+        assert_eq!(groups, ["a", "b"], "{address}");
+    }
+}
+
+#[test]
 fn of_managers_that_race_for_a_path_one_serves() {
     let run = Run::new();
     let path = run.0.path().join("node.sock");
