@@ -7,8 +7,13 @@ TARGET := $(shell rustup target list --installed 2>/dev/null | grep -x $(MUSL) |
 STATIC := $(if $(findstring gnu,$(TARGET)),-C target-feature=+crt-static,)
 BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
+FUZZ ?= 20
 
-.PHONY: build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
+
+# The version of cargo-deb that `make deb` installs into .cache where it is missing.
+CARGO_DEB := 3.8.0
+
+.PHONY: build pages deb deploy-test fuzz node-install node-remove demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -17,6 +22,24 @@ build:
 	mv -f dist/.new dist/gam
 	ln -f dist/gam dist/containerd-shim-gam-v2
 	@ls -l dist
+
+# Completions for bash, zsh and fish, and man pages, of the operator's commands.
+pages:
+	cargo run --locked -q -p gam-tests --bin pages -- dist
+
+# A package for Debian, dist/gam.deb. Man pages and completions are in it where dist/man and dist/completions are.
+deb: build
+	[ -x .cache/cargo/bin/cargo-deb ] || cargo install --locked -q --root .cache/cargo cargo-deb@$(CARGO_DEB)
+	deploy/deb/fill dist
+	PATH="$(CURDIR)/.cache/cargo/bin:$$PATH" cargo deb -q -p gam-manager --no-build --no-strip --target $(TARGET) -o dist/gam.deb
+	@ls -l dist/gam.deb
+
+# gam on this node, or in the tree at DESTDIR: see deploy/install.sh. Not `install`, which is what tests need.
+node-install: build
+	deploy/install.sh install
+
+node-remove:
+	deploy/install.sh uninstall
 
 demo: install
 	$(MAKE) --no-print-directory build
@@ -28,6 +51,12 @@ measure: install
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) target/debug/measure $(ROUNDS)
 
+# What a tenant notices of another's 500 creates, and execs, at once.
+fairness: install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/fairness
+
 test: install
 	$(MAKE) --no-print-directory unit
 	$(MAKE) --no-print-directory build
@@ -36,6 +65,7 @@ test: install
 	$(MAKE) --no-print-directory node
 	$(MAKE) --no-print-directory docker
 	$(MAKE) --no-print-directory upgrade
+	$(MAKE) --no-print-directory deploy-test
 	$(MAKE) --no-print-directory vm-smoke
 
 # Everything that needs no containerd but the unit tests' own.
@@ -47,6 +77,7 @@ e2e:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite e2e
 	GAM_E2E_BINARY=$(BINARY) tests/suite shim --test-threads 4
+	GAM_E2E_BINARY=$(BINARY) tests/suite chaos
 	target/debug/leftovers
 
 # The first of them, and pods by CRI, on Debian's newer containerds, unpacked and not installed.
@@ -83,7 +114,7 @@ docker-go: docker-unpack
 # Emulated machines with cgroup v2: a part of tests/e2e with runc and with crun, systemd as process 1, AppArmor, the kernel's
 # own facilities. vm-smoke is what of it is short.
 vm-smoke:
-	$(MAKE) --no-print-directory test-vm STAGES="smoke kernel systemd apparmor"
+	$(MAKE) --no-print-directory test-vm STAGES="smoke kernel systemd units apparmor"
 
 test-vm: install
 	tests/vm/install
@@ -98,6 +129,18 @@ upgrade:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite upgrade
 	target/debug/leftovers
+
+# Each file of deploy/ as a node would use it.
+deploy-test: deb
+	tests/unpack trixie containerd
+	tests/unpack sid containerd
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) tests/suite deploy
+	target/debug/leftovers
+
+# What gam decodes, with random input: FUZZ seconds for each target.
+fuzz:
+	tests/fuzz/run $(FUZZ)
 
 docker-unpack:
 	tests/unpack trixie containerd docker.io docker-cli tini
@@ -127,8 +170,9 @@ fmt:
 
 lint:
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade --test chaos --test deploy -- -D warnings
 
 clean:
 	cargo clean

@@ -8,6 +8,12 @@
 //! linger = "10s"                  # or a number of seconds
 //! task_api = 2                    # or 3, for containerd 2.0 and newer
 //! log_level = "info"              # "error", "warn", "info", "debug" or "trace"
+//! [scheduler]
+//! concurrency = 4                 # runtime commands at a time
+//! [limits]                        # of each tenant
+//! containers = 500
+//! [limits.tenants."k8s.io/batch"] # of that one
+//! containers = 50
 //! [metrics]
 //! listen = "tcp://127.0.0.1:9464" # or a path: the metrics of all managers; or "off"
 //! max_tenants = 100
@@ -21,6 +27,7 @@
 //! BinaryName = "/usr/bin/crun"    # the keys of containerd's runc options
 //! ```
 
+mod tenants;
 mod values;
 
 use std::io;
@@ -30,7 +37,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
+pub use tenants::{Scheduler, TenantLimits};
 pub use values::Listen;
+pub(crate) use values::parse_duration;
 
 use crate::metrics::Bounds;
 use crate::options::Named;
@@ -65,7 +74,7 @@ pub enum ConfigError {
 }
 
 /// Which containers share a manager.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {
     /// Those of one pod, as with containerd's own shim.
@@ -127,6 +136,10 @@ pub struct Config {
     /// containerd's own `-debug` makes it at least `"debug"`. Default `"info"`.
     #[serde(deserialize_with = "values::level")]
     pub log_level: LevelFilter,
+    /// `[scheduler]`
+    pub scheduler: Scheduler,
+    /// `[limits]`
+    pub limits: TenantLimits,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[events]`
@@ -197,6 +210,8 @@ impl Default for Config {
             linger: Duration::from_secs(10),
             task_api: TaskApi::default(),
             log_level: LevelFilter::INFO,
+            scheduler: Scheduler::default(),
+            limits: TenantLimits::default(),
             metrics: Metrics::default(),
             events: Events::default(),
             runtime: Named::default(),

@@ -70,6 +70,12 @@ impl Containers {
         }
     }
 
+    /// Every id and what it stands for.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(Key, Slot)> {
+        self.slots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+    }
+
     /// Every container that is there.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Container>> {

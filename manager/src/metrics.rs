@@ -76,6 +76,8 @@ pub struct Metrics {
     request_seconds: HistogramVec,
     command_seconds: HistogramVec,
     command_failures: IntCounterVec,
+    queue_seconds: HistogramVec,
+    limited: IntCounterVec,
     copied: PerStream,
     dropped: PerStream,
     orphans: IntCounter,
@@ -145,6 +147,16 @@ impl Metrics {
                 "gam_runtime_command_failures_total",
                 "Commands of the OCI runtime that failed, by command.",
                 &["command"],
+            )?,
+            queue_seconds: make.durations(
+                "gam_runtime_queue_seconds",
+                "Time that commands of the OCI runtime waited for their turn, by class.",
+                &["class"],
+            )?,
+            limited: make.counters(
+                "gam_limits_reached_total",
+                "Requests refused because their tenant has as much as it may, by limit.",
+                &["limit"],
             )?,
             copied: make.per_stream(
                 "gam_stream_bytes_total",

@@ -6,6 +6,8 @@
 //!
 //! The functions block. They may be called from any thread, with or without a tokio runtime.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kernel;
 mod layers;
 mod linux;
@@ -43,7 +45,7 @@ pub enum MountError {
     /// An option that is wrong, or that means something which is not done here.
     #[error("the mount option `{option}` {reason}")]
     Option {
-        /// The option.
+        /// The option, up to its value, which is not told.
         option: String,
         /// What is wrong with it.
         reason: &'static str,

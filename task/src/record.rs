@@ -104,7 +104,8 @@ pub struct Record {
     pub sandbox: Option<String>,
     /// How the runtime is called for it.
     pub options: Options,
-    /// What is mounted as its root file system, at `rootfs` in the bundle.
+    /// What is mounted as its root file system, at `rootfs` in the bundle, without options: they may hold a password, and what
+    /// is there is unmounted whatever they were.
     pub rootfs: Vec<Mount>,
     /// Its streams.
     pub streams: StreamNames,

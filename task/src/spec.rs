@@ -85,7 +85,15 @@ impl Spec {
         if u64::try_from(text.len()).is_ok_and(|length| length > MOST) {
             return Err(SpecError::TooLong(path));
         }
-        serde_json::from_slice(&text).map_err(|error| SpecError::Malformed {
+        Self::parse(&text, path)
+    }
+
+    /// Reads `text`, which is what the file at `path` holds.
+    ///
+    /// # Errors
+    /// [`SpecError::Malformed`] where it is no spec.
+    pub fn parse(text: &[u8], path: PathBuf) -> Result<Self, SpecError> {
+        serde_json::from_slice(text).map_err(|error| SpecError::Malformed {
             path,
             line: error.line(),
             column: error.column(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::tenant::Tenant;
+use crate::admission::Class;
+use crate::tenant::{Quota, Tenant};
 
 /// One of a process's three standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +36,10 @@ pub trait Telemetry: Send + Sync + 'static {
     /// A runtime command (`create`, `start`, ...) ended after `took`; `ok` is whether it succeeded. `tenant` is whose
     /// container it was for, none where that is not known.
     fn runtime_command(&self, tenant: Option<&Tenant>, command: &'static str, took: Duration, ok: bool);
+    /// A runtime command has waited for its turn.
+    fn queued(&self, class: Class, waited: Duration);
+    /// A tenant was refused something that it has as much of as it may.
+    fn limited(&self, quota: Quota);
     /// `bytes` went through a stream.
     fn copied(&self, stream: Stream, bytes: u64);
     /// `bytes` of a stream could not be delivered and were dropped.
@@ -55,6 +60,8 @@ pub struct Silent;
 
 impl Telemetry for Silent {
     fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {}

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::options::Options;
 use gam_task::process::{Command, Core};
 use gam_task::reaper::Reaper;
 use gam_task::runtime::{Limits, Runtime, RuntimeError, Settings, Stdio, features};
 use gam_task::telemetry::{Silent, Stream, Telemetry};
-use gam_task::tenant::Tenant;
+use gam_task::tenant::{Quota, Tenant};
 
 /// A bundle and a runtime for it.
 struct Lab {
@@ -236,6 +237,8 @@ impl Telemetry for Commands {
     fn runtime_command(&self, _: Option<&Tenant>, command: &'static str, _: Duration, ok: bool) {
         self.0.lock().unwrap().push((command, ok));
     }
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {}

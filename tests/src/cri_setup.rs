@@ -45,6 +45,27 @@ pub(crate) fn network(dir: &Path) -> String {
 
 /// The configuration of containerd.
 pub(crate) fn configuration(dir: &Path) -> String {
+    let plain = plain(dir);
+    let dir = dir.display();
+    format!(
+        r#"{plain}
+  default_runtime_name = "gam"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gam]
+  runtime_type = "io.containerd.gam.v2"
+  privileged_without_host_devices = true
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin]
+  runtime_type = "io.containerd.runc.v2"
+  runtime_path = "{dir}/bin/containerd-shim-gam-v2"
+  privileged_without_host_devices = true
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin.options]
+  Root = "{dir}/runc"
+"#
+    )
+}
+
+/// The same before anybody adds a runtime. Its end is in the table in which the runtimes are.
+#[must_use]
+pub fn plain(dir: &Path) -> String {
     let base = base(dir, "debug", &[]);
     let (dir, image) = (dir.display(), image::NAME);
     format!(
@@ -62,16 +83,6 @@ pub(crate) fn configuration(dir: &Path) -> String {
   conf_dir = "{dir}/net"
 [plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "native"
-  default_runtime_name = "gam"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gam]
-  runtime_type = "io.containerd.gam.v2"
-  privileged_without_host_devices = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin]
-  runtime_type = "io.containerd.runc.v2"
-  runtime_path = "{dir}/bin/containerd-shim-gam-v2"
-  privileged_without_host_devices = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dropin.options]
-  Root = "{dir}/runc"
 "#
     )
 }

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::metrics::Bounds;
+use gam_task::tenant::Limits;
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
@@ -28,6 +29,14 @@ fn every_key_is_read() {
         linger = "1m30s"
         log_level = "debug"
         task_api = 3
+        [scheduler]
+        concurrency = 3
+        [limits]
+        containers = 100
+        execs = 0
+        copied_bytes_per_second = 1000
+        [limits.tenants."k8s.io/batch"]
+        containers = 5
         [metrics]
         listen = "tcp://127.0.0.1:9464"
         max_tenants = 8
@@ -40,11 +49,19 @@ fn every_key_is_read() {
         [runtime]
         BinaryName = "crun"
     "#;
+    let limits = TenantLimits {
+        containers: Some(100),
+        execs: Some(0),
+        copied_bytes_per_second: Some(1000),
+        tenants: [("k8s.io/batch".to_owned(), Limits { containers: Some(5), ..Limits::default() })].into(),
+    };
     let expected = Config {
         grouping: Grouping::Node,
         linger: Duration::from_secs(90),
         task_api: TaskApi::V3,
         log_level: LevelFilter::DEBUG,
+        scheduler: Scheduler { concurrency: 3 },
+        limits,
         metrics: Metrics {
             listen: Listen::Tcp("127.0.0.1:9464".parse().unwrap()),
             max_tenants: 8,
@@ -122,6 +139,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("linger = true", 1, "boolean"),
         ("log_level = \"loud\"", 1, "loud"),
         ("[events]\nmax_events = 0", 2, "at least 1"),
+        ("[scheduler]\nconcurrency = 0", 2, "at least 1"),
+        ("[limits]\npods = 1", 2, "pods"),
+        ("[limits.tenants.a]\n\nexecs = -1", 3, "-1"),
         ("[runtime]\nbinary_name = \"x\"", 2, "binary_name"),
         ("grouping = ", 1, ""),
     ] {

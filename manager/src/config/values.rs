@@ -118,7 +118,7 @@ impl Visitor<'_> for DurationVisitor {
 }
 
 /// Adds up whole numbers that each have a unit: h, m, s or ms.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {

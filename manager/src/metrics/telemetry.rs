@@ -1,7 +1,8 @@
 //! The writers: what containers, the server and the publisher report.
 
+use gam_task::admission::Class;
 use gam_task::telemetry::{Stream, Telemetry};
-use gam_task::tenant::Tenant;
+use gam_task::tenant::{Quota, Tenant};
 
 use super::{Duration, Metrics, clamped};
 use crate::publisher::{Dropped, EXIT, Observer};
@@ -17,6 +18,14 @@ impl Telemetry for Metrics {
         if let Some(tenant) = tenant {
             self.tenants.command(tenant, took);
         }
+    }
+
+    fn queued(&self, class: Class, waited: Duration) {
+        self.queue_seconds.with_label_values(&[class.name()]).observe(waited.as_secs_f64());
+    }
+
+    fn limited(&self, quota: Quota) {
+        self.limited.with_label_values(&[quota.name()]).inc();
     }
 
     fn copied(&self, stream: Stream, bytes: u64) {

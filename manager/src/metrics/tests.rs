@@ -17,6 +17,8 @@ use super::http::{Content, Limits};
 use super::serve::start;
 use super::*;
 use crate::publisher::Dropped;
+use gam_task::admission::Class;
+use gam_task::tenant::Quota;
 
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(Bounds { tenants: 2, containers: Some(1) }).unwrap())
@@ -81,6 +83,8 @@ fn tenant(name: &str) -> Tenant {
 fn drive(metrics: &Metrics) {
     let second = Duration::from_secs(1);
     for stream in [Stream::Stdin, Stream::Stdout, Stream::Stderr, Stream::Terminal] {
+        metrics.queued(Class::Make, Duration::from_millis(1));
+        metrics.limited(Quota::Execs);
         metrics.copied(stream, 10);
         metrics.dropped(stream, 3);
     }
@@ -132,6 +136,8 @@ fn every_metric_has_a_help_text_and_a_writer() {
         "gam_tasks{state=\"stopped\"} 0",
         "gam_requests_total{code=\"OK\",method=\"State\"} 1",
         "gam_runtime_command_failures_total{command=\"create\"} 1",
+        "gam_runtime_queue_seconds_count{class=\"make\"} 1",
+        "gam_limits_reached_total{limit=\"execs\"} 1",
         "gam_runtime_command_duration_seconds_count{command=\"create\"} 2",
         "gam_stream_bytes_total{stream=\"stderr\"} 10",
         "gam_stream_dropped_bytes_total{stream=\"terminal\"} 3",

@@ -144,7 +144,7 @@ fn serve(path: &Path, seen: &Arc<Seen>, mood: Mood) -> Server {
     let _ = std::fs::remove_file(path);
     let listener = tokio::net::UnixListener::bind(path).unwrap();
     let service = forward::create_events(Arc::new(Daemon { seen: Arc::clone(seen), mood }));
-    Server::start(listener, service, Arc::clone(seen) as _)
+    Server::start(listener, service, Arc::clone(seen) as _, Arc::default())
 }
 
 /// A daemon's gRPC side at `path`, which answers with `code`.
@@ -455,7 +455,7 @@ async fn d14_exits_of_init_are_left_to_containerd_and_the_others_are_not() {
 async fn a_daemon_without_the_ttrpc_service_gets_its_events_by_grpc() {
     let stage = Stage::new();
     let listener = tokio::net::UnixListener::bind(stage.path("ttrpc")).unwrap();
-    let _server = Server::start(listener, HashMap::new(), Arc::clone(&stage.seen) as _);
+    let _server = Server::start(listener, HashMap::new(), Arc::clone(&stage.seen) as _, Arc::default());
     let grpc = serve_grpc(&stage.path("grpc"), &stage.seen, "0");
     let publisher = stage.publisher(stage.addresses(), Limits::default());
     for n in 0..20 {

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use super::{Container, ContainerError};
+use crate::mount::Mount;
 use crate::record::{ExecRecord, FORMAT, Record};
 use crate::state::{ExecPhase, Phase};
 
@@ -39,7 +40,7 @@ impl Container {
         }
     }
 
-    fn record(&self) -> Record {
+    pub(super) fn record(&self) -> Record {
         let inner = self.inner();
         let init = &inner.state.init;
         let execs = inner.execs.iter().filter_map(|(id, member)| {
@@ -61,7 +62,7 @@ impl Container {
             group: self.host.group.clone(),
             sandbox: self.sandbox.clone(),
             options: self.options.clone(),
-            rootfs: self.rootfs.clone(),
+            rootfs: self.rootfs.iter().map(|mount| Mount { options: Vec::new(), ..mount.clone() }).collect(),
             streams: self.init.names.clone(),
             checkpoint: self.checkpoint.clone(),
             state: init.name().to_owned(),

@@ -53,6 +53,18 @@ impl Drop for Log {
     }
 }
 
+/// A complaint without the options that a file system was given: runc tells those of a mount that fails, and they may hold
+/// a password (J10). `mount A:B (via C), data: OPTIONS: REASON` ends the message.
+pub(super) fn without_mount_data(text: &str) -> String {
+    match text.split_once(", data: ") {
+        Some((before, rest)) => match rest.rsplit_once(": ") {
+            Some((_, reason)) => format!("{before}: {reason}"),
+            None => before.to_owned(),
+        },
+        None => text.to_owned(),
+    }
+}
+
 fn complaint(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
@@ -67,7 +79,7 @@ fn complaint(text: &str) -> Option<String> {
             Ok(line)
                 if matches!(line.level.as_str(), "error" | "fatal" | "panic") && !line.msg.is_empty() =>
             {
-                return Some(line.msg.chars().take(TOLD).collect());
+                return Some(without_mount_data(&line.msg).chars().take(TOLD).collect());
             }
             Ok(_) => {}
             Err(_) => drop(plain.get_or_insert_with(|| line.trim().chars().take(TOLD).collect::<String>())),
@@ -80,7 +92,20 @@ fn complaint(text: &str) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Log, complaint};
+    use super::{Log, complaint, without_mount_data};
+
+    #[test]
+    fn j10_the_data_of_a_mount_that_fails_is_not_told() {
+        let told = "error mounting \"t\" to rootfs at \"/m\": mount t:/m (via /proc/self/fd/6), flags: 0x2";
+        for data in ["password=s3cret", "a=1,password=s3: cret,b", ""] {
+            let text = format!("{told}, data: {data}: invalid argument");
+            assert_eq!(without_mount_data(&text), format!("{told}: invalid argument"));
+            let line = format!("{{\"level\":\"error\",\"msg\":{text:?}}}");
+            assert_eq!(complaint(&line), Some(format!("{told}: invalid argument")));
+        }
+        assert_eq!(without_mount_data("x, data: s3cret"), "x");
+        assert_eq!(without_mount_data("exec: \"/x\": no such file"), "exec: \"/x\": no such file");
+    }
 
     #[test]
     fn k8_without_a_bundle_nothing_is_written() {

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::id::Key;
 use gam_task::process::{Child, Command};
 use gam_task::reaper::Reaper;
 use gam_task::stdio::{ChildEnds, Context, Plan, Prepared, StdinCloser, StdioError, Streams};
 use gam_task::sys::{daemon, proc};
 use gam_task::telemetry::{Stream, Telemetry};
-use gam_task::tenant::Tenant;
+use gam_task::tenant::{Pace, Quota, Tenant};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -31,6 +32,8 @@ pub(crate) struct Counts {
 
 impl Telemetry for Counts {
     fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, stream: Stream, bytes: u64) {
         *self.copied.lock().unwrap().entry(stream).or_default() += bytes;
     }
@@ -49,6 +52,7 @@ pub(crate) struct Bench {
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) closer: StdinCloser,
+    pub(crate) pace: Arc<Pace>,
     key: Key,
     telemetry: Arc<dyn Telemetry>,
     descriptors: Vec<String>,
@@ -65,6 +69,7 @@ pub(crate) async fn bench() -> Bench {
         reaper: Reaper::new(telemetry.clone()).unwrap(),
         counts,
         closer: StdinCloser::new(),
+        pace: Arc::new(Pace::unlimited()),
         key: Key::new("k8s.io", "box").unwrap(),
         telemetry,
         descriptors: descriptors(),
@@ -96,6 +101,7 @@ impl Bench {
 
     pub(crate) async fn open(&self, plan: &Plan) -> Result<Prepared, StdioError> {
         let context = Context {
+            pace: &self.pace,
             key: &self.key,
             exec_id: None,
             socket_dir: self.dir.path(),

@@ -30,6 +30,8 @@ pub struct Builder {
     options: Options,
     uris: Option<[String; 3]>,
     input: Option<String>,
+    rootfs: Vec<Mount>,
+    raw: Option<Vec<u8>>,
     /// Its spec, to be changed at will.
     pub spec: Spec,
 }
@@ -42,6 +44,12 @@ impl Builder {
         let mut options = Options::new();
         options.root = daemon.runc_root().display().to_string();
         options.binary_name = target::runtime().unwrap_or_default();
+        let rootfs = Mount {
+            r#type: "bind".into(),
+            source: daemon.dir.join("rootfs").display().to_string(),
+            options: vec!["rbind".into(), "rw".into()],
+            ..Default::default()
+        };
         Self {
             daemon: daemon.clone(),
             namespace: namespace.into(),
@@ -51,6 +59,8 @@ impl Builder {
             options,
             uris: None,
             input: None,
+            rootfs: vec![rootfs],
+            raw: None,
             spec,
         }
     }
@@ -83,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// With a change of what is mounted as its root file system.
+    #[must_use]
+    pub fn rootfs(mut self, change: impl FnOnce(&mut Vec<Mount>)) -> Self {
+        change(&mut self.rootfs);
+        self
+    }
+
     /// With stdin too.
     #[must_use]
     pub fn stdin(mut self) -> Self {
@@ -109,6 +126,13 @@ impl Builder {
     #[must_use]
     pub fn stdin_at(mut self, path: &Path) -> Self {
         self.input = Some(path.display().to_string());
+        self
+    }
+
+    /// With these bytes for a spec.
+    #[must_use]
+    pub fn raw_spec(mut self, bytes: &[u8]) -> Self {
+        self.raw = Some(bytes.to_vec());
         self
     }
 
@@ -148,7 +172,7 @@ impl Builder {
     /// # Panics
     /// Where the object cannot be made.
     pub fn try_create(self) -> Answer<Container> {
-        let Self { daemon, namespace, id, streams, terminal, options, uris, input, spec } = self;
+        let Self { daemon, namespace, id, streams, terminal, options, uris, input, rootfs, raw, spec } = self;
         let options = Any {
             type_url: "containerd.runc.v1.Options".into(),
             value: options.write_to_bytes().expect("options are encoded"),
@@ -157,7 +181,7 @@ impl Builder {
         let object = Object {
             id: id.clone(),
             runtime: Some(Runtime { name: runtime, options: Some(options.clone()) }),
-            spec: Some(spec.any()),
+            spec: Some(raw.map_or_else(|| spec.any(), |value| Any { value, ..spec.any() })),
             ..Default::default()
         };
         daemon.client().create_container(&namespace, object).expect("making the container object");
@@ -168,15 +192,9 @@ impl Builder {
         if let Some(input) = input {
             io.paths[0] = input;
         }
-        let mount = Mount {
-            r#type: "bind".into(),
-            source: daemon.dir.join("rootfs").display().to_string(),
-            options: vec!["rbind".into(), "rw".into()],
-            ..Default::default()
-        };
         let message = CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: vec![mount],
+            rootfs,
             stdin: io.paths[0].clone(),
             stdout: io.paths[1].clone(),
             stderr: io.paths[2].clone(),
