@@ -82,9 +82,9 @@ fn tenant(name: &str) -> Tenant {
 /// Calls every writer once.
 fn drive(metrics: &Metrics) {
     let second = Duration::from_secs(1);
+    metrics.queued(Class::Make, Duration::from_millis(1));
+    metrics.limited(Quota::Execs);
     for stream in [Stream::Stdin, Stream::Stdout, Stream::Stderr, Stream::Terminal] {
-        metrics.queued(Class::Make, Duration::from_millis(1));
-        metrics.limited(Quota::Execs);
         metrics.copied(stream, 10);
         metrics.dropped(stream, 3);
     }
