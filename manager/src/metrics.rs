@@ -15,6 +15,7 @@ mod tenants;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use gam_task::tenant::Quota;
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -213,9 +214,12 @@ impl Metrics {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         metrics.start_time.set(now.as_secs_f64());
+        // So that an increase can be seen from the first event, and the first refusal, on.
         for reason in publisher::REASONS {
-            // So that an increase can be seen from the first event on.
             let _ = metrics.events_dropped.with_label_values(&[reason]);
+        }
+        for quota in Quota::ALL {
+            let _ = metrics.limited.with_label_values(&[quota.name()]);
         }
         Ok(metrics)
     }

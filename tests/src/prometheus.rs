@@ -1,8 +1,9 @@
 //! A private Prometheus: its own directory and address, the shipped configuration with another target and a shorter interval.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -30,16 +31,17 @@ pub struct Prometheus {
     child: Child,
 }
 
-/// An address on loopback that no other run of the tests uses: its host is this process's own.
+/// An address on loopback that no other test takes: its host is made of this process's number and of how many were asked for.
 ///
 /// # Panics
 /// Where nothing can be bound there.
 #[must_use]
 pub fn free_address() -> SocketAddr {
-    let [_, high, middle, low] = std::process::id().to_be_bytes();
-    let host = IpAddr::V4(Ipv4Addr::new(127, 64 + high % 64, middle, low.max(1)));
-    let listener = TcpListener::bind((host, 0)).expect("an address on loopback");
-    listener.local_addr().expect("its port")
+    static ASKED: AtomicU8 = AtomicU8::new(0);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let nth = ASKED.fetch_add(1, Ordering::Relaxed) % 64;
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 64 + nth, high, low.max(1)), 0));
+    listener.and_then(|listener| listener.local_addr()).expect("an address on loopback")
 }
 
 impl Prometheus {

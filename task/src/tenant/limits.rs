@@ -43,6 +43,9 @@ pub enum Quota {
 }
 
 impl Quota {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Containers, Self::Execs];
+
     /// The word for it: that of the configuration, and of metrics.
     #[must_use]
     pub fn name(self) -> &'static str {

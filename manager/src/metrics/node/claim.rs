@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn one_has_it_at_a_time_and_nothing_is_left() {
         let run = tempfile::tempdir().unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = TcpListener::bind("127.0.66.1:0").unwrap().local_addr().unwrap();
         for address in [Address::Tcp(free), Address::Unix(run.path().join("m.sock"))] {
             let Attempt::Ours(bound, lock) = attempt(&address, run.path()).unwrap() else { panic!() };
             assert!(matches!(attempt(&address, run.path()), Ok(Attempt::Theirs)), "{address}");

@@ -4,16 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use crate::group::Group;
 use crate::metrics::http::GROUP;
 
+/// What is sent: a request after whose answer the connection is closed.
+const REQUEST: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: gam\r\n\r\n";
+/// How large the head of an answer may be, in bytes.
+const HEAD: usize = 16 << 10;
 /// How long one group may take.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How much one group may tell, in bytes.
@@ -43,16 +43,13 @@ pub(super) enum FetchError {
     Connect { path: PathBuf, source: io::Error },
     /// the exchange broke off
     #[error("cannot read the metrics at {path:?}: {source}")]
-    Read { path: PathBuf, source: hyper::Error },
+    Read { path: PathBuf, source: io::Error },
     /// an answer that is no metrics
-    #[error("the metrics at {path:?} are not told: the answer is {status}")]
-    Status { path: PathBuf, status: StatusCode },
+    #[error("the answer at {path:?} is not the metrics: {why}")]
+    Answer { path: PathBuf, why: &'static str },
     /// an answer that is too long
     #[error("the metrics at {path:?} are longer than {MOST} bytes")]
     TooLong { path: PathBuf },
-    /// an answer that is no text
-    #[error("the metrics at {path:?} are no text")]
-    NoText { path: PathBuf },
     /// no answer
     #[error("the metrics at {path:?} are not told within {PATIENCE:?}")]
     Late { path: PathBuf },
@@ -69,7 +66,7 @@ pub(super) async fn fetch(directory: &Path) -> Result<Fetched, FetchError> {
 }
 
 async fn attempt(group: &Group, path: &Path) -> Result<Fetched, FetchError> {
-    let stream = match UnixStream::connect(path).await {
+    let mut stream = match UnixStream::connect(path).await {
         Ok(stream) => stream,
         Err(source) => match (source.kind(), UnixStream::connect(group.control_socket()).await) {
             (io::ErrorKind::NotFound, Ok(_)) => return Ok(Fetched::Nothing),
@@ -79,40 +76,52 @@ async fn attempt(group: &Group, path: &Path) -> Result<Fetched, FetchError> {
         },
     };
     let broken = |source| FetchError::Read { path: path.to_owned(), source };
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(64 << 10)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
-    let exchange = async move {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = hyper::Uri::from_static("/metrics");
-        request.headers_mut().insert(hyper::header::HOST, hyper::header::HeaderValue::from_static("gam"));
-        let answer = sender.send_request(request).await.map_err(broken)?;
-        read(answer, path).await
-    };
-    // The connection ends when the exchange has; what it says of its end is said by the exchange.
-    tokio::join!(exchange, connection).0
+    stream.write_all(REQUEST).await.map_err(broken)?;
+    let mut answer = Vec::new();
+    let most = HEAD + MOST;
+    stream.take(most as u64 + 1).read_to_end(&mut answer).await.map_err(broken)?;
+    if answer.len() > most {
+        return Err(FetchError::TooLong { path: path.to_owned() });
+    }
+    understand(answer).map_err(|why| FetchError::Answer { path: path.to_owned(), why })
 }
 
-async fn read(answer: Response<Incoming>, path: &Path) -> Result<Fetched, FetchError> {
-    if answer.status() != StatusCode::OK {
-        return Err(FetchError::Status { path: path.to_owned(), status: answer.status() });
+/// Takes an answer apart. A manager tells the length of what follows the head, so one that broke off is known.
+fn understand(answer: Vec<u8>) -> Result<Fetched, &'static str> {
+    let mut text = String::from_utf8(answer).map_err(|_| "it is no text")?;
+    let end = text.find("\r\n\r\n").ok_or("it has no head")?;
+    let body = text.split_off(end + 4);
+    let (status, headers) = text.split_once("\r\n").ok_or("it has no head")?;
+    if status.split(' ').nth(1) != Some("200") {
+        return Err("its status is not 200");
     }
-    let name = answer.headers().get(GROUP).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
-    let mut body = answer.into_body();
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(MOST).min(MOST);
-    let mut text = Vec::with_capacity(announced);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| FetchError::Read { path: path.to_owned(), source })?;
-        let bytes = frame.into_data().unwrap_or_default();
-        if text.len() + bytes.len() > MOST {
-            return Err(FetchError::TooLong { path: path.to_owned() });
+    let header = |name: &str| {
+        let mut lines = headers.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
+    if header("content-length").and_then(|length| length.parse().ok()) != Some(body.len()) {
+        return Err("it is not as long as it says");
+    }
+    let name = header(GROUP.as_str()).unwrap_or_default().to_owned();
+    Ok(Fetched::Page { name, text: body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_status_a_length_and_a_name() {
+        let good = "HTTP/1.0 200 OK\r\nGam-Group: namespace a\r\ncontent-length: 4\r\n\r\nx 1\n";
+        match understand(good.into()) {
+            Ok(Fetched::Page { name, text }) => assert_eq!((&*name, &*text), ("namespace a", "x 1\n")),
+            other => panic!("{other:?}"),
         }
-        text.extend_from_slice(&bytes);
-    }
-    match String::from_utf8(text) {
-        Ok(text) => Ok(Fetched::Page { name: name.unwrap_or_default(), text }),
-        Err(_) => Err(FetchError::NoText { path: path.to_owned() }),
+        let bad = ["", "x\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\n"];
+        let changed = [good.replace(" 200", " 500"), good.replace("x 1", "x"), good.replace("x 1", "x 11")];
+        for bad in bad.into_iter().chain(changed.iter().map(String::as_str)) {
+            assert!(understand(bad.into()).is_err(), "{bad:?}");
+        }
+        assert_eq!(understand(vec![0xff]).unwrap_err(), "it is no text");
     }
 }

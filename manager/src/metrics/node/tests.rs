@@ -1,6 +1,7 @@
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -33,9 +34,11 @@ impl Run {
     }
 }
 
-/// A loopback address that was free just now.
+/// A loopback address that nobody else in this process takes: its host is given once.
 fn free() -> Address {
-    Address::Tcp(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    static NEXT: AtomicU8 = AtomicU8::new(2);
+    let host = Ipv4Addr::new(127, 0, 65, NEXT.fetch_add(1, Ordering::Relaxed));
+    Address::Tcp(TcpListener::bind((host, 0)).unwrap().local_addr().unwrap())
 }
 
 /// What is served there, within a second and a half.
@@ -86,6 +89,19 @@ fn one_manager_answers_for_all_and_another_takes_over() {
 }
 
 #[test]
+fn managers_with_different_addresses_each_answer_for_all() {
+    let run = Run::new();
+    let addresses = [free(), free()];
+    let _first = run.manager("a", Some(&addresses[0]));
+    let _second = run.manager("b", Some(&addresses[1]));
+    for address in &addresses {
+        let mut groups = groups_of(&ask(address).unwrap());
+        groups.sort();
+        assert_eq!(groups, ["a", "b"], "{address}");
+    }
+}
+
+#[test]
 fn of_managers_that_race_for_a_path_one_serves() {
     let run = Run::new();
     let path = run.0.path().join("node.sock");
@@ -113,7 +129,7 @@ fn of_managers_that_race_for_a_path_one_serves() {
 #[test]
 fn a_strangers_address_costs_no_manager_its_start() {
     let run = Run::new();
-    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = Address::Tcp(stranger.local_addr().unwrap());
     let manager = run.manager("a", Some(&address));
     assert!(matches!(manager.address(), Address::Unix(path) if path.exists()));
