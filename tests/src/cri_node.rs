@@ -372,9 +372,22 @@ impl Node {
     pub fn shutdown(&self) -> Vec<String> {
         poll::within(LONG, || self.left().is_empty().then_some(()));
         let left = self.left();
+        self.end();
+        left
+    }
+
+    fn end(&self) {
         self.kill_9();
         remove(&self.dir);
         let _ = Command::new("ip").args(["netns", "delete", &self.netns()]).output();
-        left
+    }
+}
+
+/// A node of a case that fails leaves nothing either.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if thread::panicking() && self.dir.exists() {
+            self.end();
+        }
     }
 }
