@@ -372,22 +372,22 @@ impl Node {
     pub fn shutdown(&self) -> Vec<String> {
         poll::within(LONG, || self.left().is_empty().then_some(()));
         let left = self.left();
-        self.end();
+        self.destroy();
         left
     }
 
-    fn end(&self) {
+    fn destroy(&self) {
         self.kill_9();
         remove(&self.dir);
         let _ = Command::new("ip").args(["netns", "delete", &self.netns()]).output();
     }
 }
 
-/// A node of a case that fails leaves nothing either.
 impl Drop for Node {
+    /// One whose test has failed has not been shut down.
     fn drop(&mut self) {
-        if thread::panicking() && self.dir.exists() {
-            self.end();
+        if self.dir.exists() {
+            self.destroy();
         }
     }
 }
