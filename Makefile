@@ -9,10 +9,11 @@ BINARY := $(CURDIR)/dist/containerd-shim-gam-v2
 ROUNDS ?= 10
 FUZZ ?= 20
 
+
 # The version of cargo-deb that `make deb` installs into .cache where it is missing.
 CARGO_DEB := 3.8.0
 
-.PHONY: deb deploy-test fuzz node-install node-remove build demo measure test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri upgrade vm-smoke test-vm install fmt lint clean
+.PHONY: build pages deb deploy-test fuzz node-install node-remove demo measure fairness test unit e2e e2e-newer e2e-go docker docker-go docker-unpack cri node panels upgrade vm-smoke test-vm install fmt lint clean
 
 build:
 	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p gam-manager
@@ -21,6 +22,10 @@ build:
 	mv -f dist/.new dist/gam
 	ln -f dist/gam dist/containerd-shim-gam-v2
 	@ls -l dist
+
+# Completions for bash, zsh and fish, and man pages, of the operator's commands.
+pages:
+	cargo run --locked -q -p gam-tests --bin pages -- dist
 
 # A package for Debian, dist/gam.deb. Man pages and completions are in it where dist/man and dist/completions are.
 deb: build
@@ -46,11 +51,18 @@ measure: install
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) target/debug/measure $(ROUNDS)
 
+# What a tenant notices of another's 500 creates, and execs, at once.
+fairness: install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/fairness
+
 test: install
 	$(MAKE) --no-print-directory unit
 	$(MAKE) --no-print-directory build
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory cri
+	$(MAKE) --no-print-directory node
 	$(MAKE) --no-print-directory docker
 	$(MAKE) --no-print-directory upgrade
 	$(MAKE) --no-print-directory deploy-test
@@ -65,6 +77,7 @@ e2e:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite e2e
 	GAM_E2E_BINARY=$(BINARY) tests/suite shim --test-threads 4
+	GAM_E2E_BINARY=$(BINARY) tests/suite chaos
 	target/debug/leftovers
 
 # The first of them, and pods by CRI, on Debian's newer containerds, unpacked and not installed.
@@ -137,6 +150,18 @@ cri:
 	cargo build --locked -q -p gam-tests --bins
 	GAM_E2E_BINARY=$(BINARY) tests/suite cri
 
+# The metrics of a node with several managers, read by a real Prometheus; the alerts and the dashboard.
+node:
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) tests/suite node
+	target/debug/leftovers
+
+# deploy/grafana/panels.svg, from what a Prometheus answers in a run.
+panels: install
+	$(MAKE) --no-print-directory build
+	cargo build --locked -q -p gam-tests --bins
+	GAM_E2E_BINARY=$(BINARY) target/debug/panels deploy/grafana/panels.svg
+
 install:
 	tests/install
 
@@ -147,7 +172,7 @@ lint:
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p gam-tests --test docker --test cri --test upgrade --test deploy -- -D warnings
+	cargo clippy --locked -p gam-tests --test docker --test cri --test node --test upgrade --test chaos --test deploy -- -D warnings
 
 clean:
 	cargo clean

@@ -14,7 +14,7 @@ use gam_task::id::{IdError, Key};
 pub use flags::Flags;
 pub use manager::ManagerArgs;
 
-use crate::info;
+use crate::{info, operator};
 
 /// What every shim's name begins with; containerd makes the rest from the runtime's type.
 const SHIM_PREFIX: &str = "containerd-shim-";
@@ -97,7 +97,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Role, CliError>
     match first.as_deref() {
         Some("manager") => Ok(Role::Manager(ManagerArgs::parse(args.into_iter().skip(1))?)),
         None if !is_shim => Ok(Role::Help),
-        Some("help") if !is_shim => Ok(Role::Help),
+        Some("help") if !is_shim && args.len() == 1 => Ok(Role::Help),
         Some(word) if !is_shim && !word.starts_with('-') && !matches!(word, "start" | "delete") => {
             Ok(Role::Operator(args))
         }
@@ -139,9 +139,13 @@ pub fn version(name: &OsStr) -> String {
 #[must_use]
 pub fn usage(name: &OsStr) -> String {
     let name = base_name(name);
+    let commands: String = operator::command()
+        .get_subcommands()
+        .map(|one| format!("  {:<12}{}\n", one.get_name(), one.get_about().unwrap_or_default()))
+        .collect();
     format!(
         "Usage of {name}:\n{}\nactions: start, delete\n\n\
-         Usage of gam: gam manager --help, or a command of an operator\n",
+         Usage of gam: gam manager --help, or a command of an operator:\n{commands}",
         flags::DEFAULTS
     )
 }

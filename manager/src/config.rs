@@ -8,8 +8,17 @@
 //! linger = "10s"                  # or a number of seconds
 //! task_api = 2                    # or 3, for containerd 2.0 and newer
 //! log_level = "info"              # "error", "warn", "info", "debug" or "trace"
+//! [scheduler]
+//! concurrency = 4                 # runtime commands at a time
+//! [limits]                        # of each tenant
+//! containers = 500
+//! [limits.tenants."k8s.io/batch"] # of that one
+//! containers = 50
 //! [metrics]
-//! listen = "tcp://127.0.0.1:9464" # or a path, or "off"; a socket in the group's directory if left out
+//! listen = "tcp://127.0.0.1:9464" # or a path: the metrics of all managers; or "off"
+//! max_tenants = 100
+//! per_container = false
+//! max_containers = 1000
 //! [events]
 //! max_events = 65536
 //! max_bytes = 33554432
@@ -18,6 +27,7 @@
 //! BinaryName = "/usr/bin/crun"    # the keys of containerd's runc options
 //! ```
 
+mod tenants;
 mod values;
 
 use std::io;
@@ -27,8 +37,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
+pub use tenants::{Scheduler, TenantLimits};
 pub use values::Listen;
+pub(crate) use values::parse_duration;
 
+use crate::metrics::Bounds;
 use crate::options::Named;
 
 /// The file that is read where the environment names none.
@@ -61,7 +74,7 @@ pub enum ConfigError {
 }
 
 /// Which containers share a manager.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {
     /// Those of one pod, as with containerd's own shim.
@@ -123,6 +136,10 @@ pub struct Config {
     /// containerd's own `-debug` makes it at least `"debug"`. Default `"info"`.
     #[serde(deserialize_with = "values::level")]
     pub log_level: LevelFilter,
+    /// `[scheduler]`
+    pub scheduler: Scheduler,
+    /// `[limits]`
+    pub limits: TenantLimits,
     /// `[metrics]`
     pub metrics: Metrics,
     /// `[events]`
@@ -133,14 +150,41 @@ pub struct Config {
     pub runtime: Named,
 }
 
-/// `[metrics]`: where Prometheus finds the metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// `[metrics]`: where Prometheus finds the metrics, and how many there may be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// `listen`: `"tcp://127.0.0.1:9464"`, `"tcp://[::1]:9464"` or the same without `tcp://`; the absolute path of a
-    /// unix socket, with or without `unix://`; or `"off"`. Several managers cannot share a port or a path: with a
-    /// grouping other than `"node"` leave it out. Default: the socket `metrics.sock` in the group's directory.
+    /// unix socket, with or without `unix://`; or `"off"`. Whichever manager has the address answers for all whose groups
+    /// are in the same runtime directory, and another takes it over within a second when that one ends. Managers with other
+    /// addresses, by another configuration, do the same at theirs. Every manager also tells its own metrics at the socket
+    /// `metrics.sock` in its group's directory, unless it is `"off"`. Default: only that.
     pub listen: Listen,
+    /// `max_tenants`: how many tenants get series of their own in a manager, at least 1; those above are counted together,
+    /// as tenant `other`. Default 100.
+    #[serde(deserialize_with = "values::positive")]
+    pub max_tenants: usize,
+    /// `per_container`: whether containers get series of their own: memory, CPU time, processes and kills for lack of
+    /// memory. Default false.
+    pub per_container: bool,
+    /// `max_containers`: how many containers of a manager do, at least 1; how many others there are is told. Default 1000.
+    #[serde(deserialize_with = "values::positive")]
+    pub max_containers: usize,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Listen::default(), max_tenants: 100, per_container: false, max_containers: 1000 }
+    }
+}
+
+impl Metrics {
+    /// The bounds that it sets.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let containers = self.per_container.then_some(self.max_containers);
+        Bounds { tenants: self.max_tenants, containers }
+    }
 }
 
 /// `[events]`: how much is kept for a containerd that does not answer.
@@ -166,6 +210,8 @@ impl Default for Config {
             linger: Duration::from_secs(10),
             task_api: TaskApi::default(),
             log_level: LevelFilter::INFO,
+            scheduler: Scheduler::default(),
+            limits: TenantLimits::default(),
             metrics: Metrics::default(),
             events: Events::default(),
             runtime: Named::default(),

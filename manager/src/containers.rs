@@ -6,20 +6,20 @@
 
 mod creation;
 mod tombstone;
+mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use gam_task::container::{Container, Status};
+use gam_task::container::Container;
 use gam_task::id::Key;
 use tokio::sync::Notify;
 
 pub use creation::Creation;
 pub use tombstone::Tombstone;
 
-use crate::metrics::Tasks;
 use crate::server::ConnectionId;
 
 /// What an id stands for.
@@ -68,6 +68,12 @@ impl Containers {
             Some(Slot::Live(container)) => Some(container),
             _ => None,
         }
+    }
+
+    /// Every id and what it stands for.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(Key, Slot)> {
+        self.slots.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
     }
 
     /// Every container that is there.
@@ -155,28 +161,6 @@ impl Containers {
     }
 }
 
-impl Tasks for Containers {
-    fn by_state(&self) -> Vec<(&'static str, usize)> {
-        let mut counts = [("created", 0), ("running", 0), ("stopped", 0), ("paused", 0), ("creating", 0)];
-        for entry in &self.slots {
-            let name = match entry.value() {
-                Slot::Creating(_) => "creating",
-                Slot::Live(container) => match container.status() {
-                    Status::Created => "created",
-                    Status::Running => "running",
-                    Status::Stopped => "stopped",
-                    Status::Paused | Status::Pausing => "paused",
-                },
-                Slot::Deleted(_) => continue,
-            };
-            if let Some((_, count)) = counts.iter_mut().find(|(known, _)| *known == name) {
-                *count += 1;
-            }
-        }
-        counts.into()
-    }
-}
-
 /// An id that is taken for a container that is being created. Dropped without it, the id is free again.
 pub struct Reservation {
     containers: Arc<Containers>,
@@ -215,6 +199,7 @@ impl Drop for Reservation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Tasks as _;
 
     fn key(id: &str) -> Key {
         Key::new("ns", id).unwrap()

@@ -2,13 +2,17 @@
 
 mod client;
 mod listener;
+mod overview;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::TaskApi;
+use crate::feed::Told;
+use crate::server::Stack;
 
-pub use client::{Client, ControlError};
+pub use client::{Client, ControlError, Followed};
 pub use listener::serve;
+pub use overview::{Identity, Listed};
 
 /// The longest line, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -38,6 +42,27 @@ pub enum Question {
     },
     /// What is every container doing?
     Dump,
+    /// Which manager is this?
+    Who,
+    /// Which containers are there?
+    List,
+    /// What is known of one container?
+    Inspect {
+        /// The containerd namespace.
+        namespace: String,
+        /// The container's id.
+        id: String,
+    },
+    /// Which requests are at work, and what do they wait for?
+    Stacks,
+    /// What happens from now on? The answer is followed by one `event` or `lost` a line, until the connection closes.
+    Events,
+    /// Which lines are logged? With a level: log down to that from now on.
+    LogLevel {
+        /// `off`, `error`, `warn`, `info`, `debug` or `trace`; none only asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        level: Option<String>,
+    },
 }
 
 /// An answer.
@@ -68,6 +93,22 @@ pub enum Answer {
     Another,
     /// What every container is doing.
     Dumped(serde_json::Value),
+    /// This manager.
+    Manager(Identity),
+    /// These containers.
+    Listed(Vec<Listed>),
+    /// What is known of the container.
+    Inspected(serde_json::Value),
+    /// These requests are at work, the oldest first.
+    Stacks(Vec<Stack>),
+    /// Events follow.
+    Following,
+    /// Something has happened.
+    Event(Told),
+    /// So many events have not been told, because they were not read in time.
+    Lost(u64),
+    /// Lines are logged down to this level.
+    LogLevel(String),
     /// It cannot be done.
     Failed(String),
 }
@@ -82,6 +123,17 @@ mod tests {
         let text = serde_json::to_string(&join).unwrap();
         assert_eq!(text, r#"{"join":{"namespace":"ns","id":"c"}}"#);
         assert_eq!(serde_json::from_str::<Question>(&text).unwrap(), join);
+        for (question, text) in [
+            (Question::Dump, r#""dump""#),
+            (Question::Who, r#""who""#),
+            (Question::List, r#""list""#),
+            (Question::Stacks, r#""stacks""#),
+            (Question::Events, r#""events""#),
+            (Question::LogLevel { level: None }, r#"{"log_level":{}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&question).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question);
+        }
         for bad in [
             "",
             "{}",

@@ -5,7 +5,9 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gam_task::cleanup;
 use gam_task::exit::Exit;
@@ -23,8 +25,11 @@ use crate::group::{Group, Lock};
 use crate::kept;
 use crate::service::task::deleted;
 
-/// How long the manager may take: containerd gives the whole command 5 s.
+/// How long the manager may take.
 const PATIENCE: Duration = Duration::from_millis(3500);
+/// How long all may take: containerd kills the command after 5 s, and then knows neither the pid nor the end, and leaves the
+/// bundle. On a machine that is short of time some of them pass before the command has begun.
+const LIMIT: Duration = Duration::from_millis(3500);
 
 /// Why nothing can be answered.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +53,10 @@ pub enum DeleteError {
 /// # Errors
 /// [`DeleteError`]; nothing has been printed then.
 pub fn run(flags: &Flags) -> Result<(), DeleteError> {
+    let since = Instant::now();
     let key = Key::new(&flags.namespace, &flags.id)?;
     let bundle = flags.bundle_dir().unwrap_or_default();
-    let (pid, exit) = end(flags, &key, &bundle)?;
+    let (pid, exit) = end(flags, &key, &bundle, since)?;
     let answer =
         deleted(pid, exit).write_to_bytes().map_err(|error| DeleteError::Print(io::Error::other(error)))?;
     io::stdout().lock().write_all(&answer).map_err(DeleteError::Print)
@@ -103,7 +109,7 @@ impl Found {
 }
 
 /// Sees to the container's end.
-fn end(flags: &Flags, key: &Key, bundle: &Path) -> Result<(u32, Exit), DeleteError> {
+fn end(flags: &Flags, key: &Key, bundle: &Path, since: Instant) -> Result<(u32, Exit), DeleteError> {
     let found = Found::read(bundle);
     if found.record().is_some_and(|record| record.deleted) {
         found.forget();
@@ -114,7 +120,7 @@ fn end(flags: &Flags, key: &Key, bundle: &Path) -> Result<(u32, Exit), DeleteErr
         // An earlier container of that id is meant, which has gone: the one that is there now is not touched.
         Some(Answer::Another) => Ok(found.end()),
         // A manager that undid a creation meanwhile has written that down.
-        _ => alone(key, bundle, Found::read(bundle)).inspect(|_| found.forget()),
+        _ => alone(key, bundle, Found::read(bundle), since).inspect(|_| found.forget()),
     }
 }
 
@@ -135,45 +141,66 @@ fn ask(flags: &Flags, key: &Key, bundle: &Path, found: &Found) -> Result<Option<
 }
 
 /// Cleans up without a manager.
-fn alone(key: &Key, bundle: &Path, found: Found) -> Result<(u32, Exit), DeleteError> {
-    let record = match &found {
+fn alone(key: &Key, bundle: &Path, found: Found, since: Instant) -> Result<(u32, Exit), DeleteError> {
+    match &found {
         Found::Record(record) if record.deleted => return Ok(found.end()),
         Found::Nothing if !bundle.join("init.pid").exists() => {
             mount::unmount_all(&bundle.join("rootfs")).map_err(cleanup::CleanupError::from)?;
             return Ok(found.end());
         }
-        Found::Record(record) => Some((**record).clone()),
-        Found::Nothing | Found::Unreadable => None,
-    };
+        Found::Record(_) | Found::Nothing | Found::Unreadable => {}
+    }
+    let record = found.record().cloned();
     // Read before anything else takes its time: containerd may remove their bundles meanwhile.
     let orphans = record.as_ref().map(|record| orphans(key, bundle, record)).unwrap_or_default();
-    // containerd gives the whole command 5 s: that they end comes before what they leave.
-    orphans.iter().for_each(|(_, record)| cleanup::kill_now(record));
+    // That they end comes before what they leave.
+    record.iter().chain(orphans.iter().map(|(_, record)| record)).for_each(cleanup::kill_now);
     bury_manager(bundle, record.as_ref());
-    let end = cleanup::container(key, bundle, record.as_ref());
+    let (sender, cleaned) = mpsc::channel();
+    let (key, bundle) = (key.clone(), bundle.to_path_buf());
+    thread::spawn(move || drop(sender.send(clean_up(&key, &bundle, record.as_ref(), orphans))));
+    match cleaned.recv_timeout(LIMIT.saturating_sub(since.elapsed())) {
+        Ok(end) => Ok(end?),
+        // Everything has been killed. The runtime, which removes what is left of that, goes on without us.
+        Err(_) => Ok(found.end()),
+    }
+}
+
+/// Removes what a container and its orphans leave.
+fn clean_up(
+    key: &Key,
+    bundle: &Path,
+    record: Option<&Record>,
+    orphans: Vec<(PathBuf, Record)>,
+) -> Result<(u32, Exit), cleanup::CleanupError> {
+    let end = cleanup::container(key, bundle, record);
     for (bundle, record) in orphans {
         if let Err(error) = cleanup::container(&record.key, &bundle, Some(&record)) {
             eprintln!("{error}");
         }
         kept::forget(&record.group, &record.key, &key.id);
     }
-    Ok(end?)
+    end
 }
 
-/// The other containers of a sandbox that nobody answers for any more; a manager that lives does.
+/// The other containers of a sandbox for which containerd runs no `delete`, and nobody answers any more; a manager that
+/// lives does.
 fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> {
     if record.sandbox.as_deref() != Some(&*key.id) {
         return Vec::new();
     }
-    let mut orphans = siblings(key, bundle);
-    for record in kept::of(&record.group, &key.namespace, &key.id) {
-        if !orphans.iter().any(|(_, known)| known.key == record.key) {
-            let bundle = bundle.with_file_name(&*record.key.id);
-            // One that has been deleted in order is no orphan, and neither is a later one of that id.
-            match Record::read(&bundle) {
-                Ok(None) => orphans.push((bundle, record)),
-                _ => kept::forget(&record.group, &record.key, &key.id),
-            }
+    let mut orphans = Vec::new();
+    for (other, kept) in kept::of(&record.group, &key.namespace, &key.id) {
+        let bundle = bundle.with_file_name(&*other.id);
+        let found = match Record::read(&bundle) {
+            Ok(None) => kept,
+            Ok(found) => found.filter(|found| !found.deleted && found.sandbox == record.sandbox),
+            Err(_) => None,
+        };
+        match found {
+            Some(found) => orphans.push((bundle, found)),
+            // It has been deleted in order, or was never made.
+            None => kept::forget(&record.group, &other, &key.id),
         }
     }
     orphans.retain(|(_, record)| is_orphaned(record));
@@ -208,16 +235,4 @@ fn bury_manager(bundle: &Path, record: Option<&Record>) {
 /// Whether no manager of a group is there.
 fn is_dead(group: &Group) -> bool {
     matches!(Client::connect(&group.control_socket(), PATIENCE), Err(ControlError::Absent { .. }))
-}
-
-/// The other containers of a sandbox whose records lie beside its own.
-fn siblings(key: &Key, bundle: &Path) -> Vec<(PathBuf, Record)> {
-    let Some(Ok(entries)) = bundle.parent().map(std::fs::read_dir) else { return Vec::new() };
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path != bundle)
-        .filter_map(|path| Record::read(&path).ok().flatten().map(|record| (path, record)))
-        .filter(|(_, record)| record.sandbox.as_deref() == Some(&key.id) && !record.deleted)
-        .collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! A group's directory `/run/gam/<hash>/` holds: `lock`, which whoever starts or joins a manager holds meanwhile, and a
 //! manager while it leaves; `pid`, the manager's; `control.sock`, over which `start`, `delete` and operators talk to it;
-//! `metrics.sock`; `log`, for lines that belong to no container; `dump`, written on SIGUSR1.
+//! `metrics.sock`; `sockets`, a list of those that containerd dials; `log`, for lines that belong to no container; `dump`, written on SIGUSR1.
 
 mod lock;
 
@@ -10,6 +10,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use gam_task::spec::{Spec, annotation};
 use sha2::{Digest as _, Sha256};
@@ -60,6 +61,20 @@ impl Group {
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {
         self.directory.join("pid")
+    }
+
+    /// Says that the manager lives, by the time of its pid file: `gam gc` leaves alone what has not been dead for a while.
+    pub fn show_life(&self) {
+        let now = fs::FileTimes::new().set_modified(SystemTime::now());
+        if let Err(error) = fs::File::open(self.pid_file()).and_then(|file| file.set_times(now)) {
+            tracing::debug!(directory = %self.directory.display(), %error, "no sign of life is given");
+        }
+    }
+
+    /// The list of the sockets that the manager serves containerd on, a line each.
+    #[must_use]
+    pub fn sockets_file(&self) -> PathBuf {
+        self.directory.join("sockets")
     }
 
     /// The control socket.

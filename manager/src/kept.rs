@@ -15,11 +15,11 @@ use gam_task::record::{FILE, Record};
 /// How often a directory is made that another's end removes at the same time.
 const TRIES: usize = 5;
 
-/// Keeps the record of a container of `sandbox` as it is now.
+/// Notes that a container of `sandbox` is about to be made, whose record is in its bundle alone until it is kept.
 ///
 /// # Errors
 /// What the kernel answers.
-pub fn keep(group: &Path, key: &Key, sandbox: &str, bundle: &Path) -> io::Result<()> {
+pub fn expect(group: &Path, key: &Key, sandbox: &str) -> io::Result<PathBuf> {
     let Some(above) = of_sandbox(group, &key.namespace, sandbox) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the sandbox's id is none"));
     };
@@ -32,7 +32,15 @@ pub fn keep(group: &Path, key: &Key, sandbox: &str, bundle: &Path) -> io::Result
             _ => break,
         }
     }
-    made?;
+    made.map(|()| directory)
+}
+
+/// Keeps the record of a container of `sandbox` as it is now.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn keep(group: &Path, key: &Key, sandbox: &str, bundle: &Path) -> io::Result<()> {
+    let directory = expect(group, key, sandbox)?;
     let (from, to) = (bundle.join(FILE), directory.join(FILE));
     let _ = fs::remove_file(&to);
     // The record's file is only ever replaced, so a link keeps what it holds now. On another file system it is copied.
@@ -58,12 +66,36 @@ pub fn forget(group: &Path, key: &Key, sandbox: &str) {
     }
 }
 
-/// The containers of a sandbox that are kept.
+/// The containers of a sandbox that are kept, each with its record unless that is in its bundle alone.
 #[must_use]
-pub fn of(group: &Path, namespace: &str, sandbox: &str) -> Vec<Record> {
+pub fn of(group: &Path, namespace: &str, sandbox: &str) -> Vec<(Key, Option<Record>)> {
     let directory = of_sandbox(group, namespace, sandbox);
     let entries = directory.map(fs::read_dir).into_iter().flatten().flatten().flatten();
-    entries.filter_map(|entry| Record::read(&entry.path()).ok().flatten()).collect()
+    let of = |entry: fs::DirEntry| {
+        let key = Key::new(namespace, entry.file_name().to_str()?).ok()?;
+        let record = Record::read(&entry.path()).ok().flatten().filter(|record| record.key == key);
+        Some((key, record))
+    };
+    entries.filter_map(of).collect()
+}
+
+/// Where the record of a container of `sandbox` is kept; none if the sandbox's name is none.
+#[must_use]
+pub fn place(group: &Path, key: &Key, sandbox: &str) -> Option<PathBuf> {
+    Some(of_sandbox(group, &key.namespace, sandbox)?.join(&*key.id))
+}
+
+/// Every record that is kept for a group, and the sandbox that it is kept for.
+#[must_use]
+pub fn all(group: &Path) -> Vec<(String, Record)> {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let sandboxes =
+        below(&group.with_extension("kept")).flat_map(|namespace| below(&namespace).collect::<Vec<_>>());
+    let containers = sandboxes.flat_map(|sandbox| {
+        let name = sandbox.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        below(&sandbox).map(move |container| (name.clone(), container)).collect::<Vec<_>>()
+    });
+    containers.filter_map(|(sandbox, path)| Some((sandbox, Record::read(&path).ok().flatten()?))).collect()
 }
 
 /// The directory of a sandbox; none if the annotation that names it holds no id, which could lead elsewhere (K8).
@@ -91,15 +123,21 @@ mod tests {
             keep(&group, &key(id), "s", &bundle).unwrap();
         }
         fs::remove_dir_all(&bundle).unwrap();
-        let mut ids: Vec<String> =
-            of(&group, "ns", "s").iter().map(|record| record.key.id.to_string()).collect();
-        ids.sort();
-        assert_eq!(ids, ["a", "b"]);
+        expect(&group, &key("early"), "s").unwrap();
+        let mut found = of(&group, "ns", "s");
+        found.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+        let ids: Vec<(&str, bool)> = found.iter().map(|(key, record)| (&*key.id, record.is_some())).collect();
+        assert_eq!(ids, [("a", true), ("b", true), ("early", false)]);
+        forget(&group, &key("early"), "s");
         assert!(of(&group, "ns", "other").is_empty());
+        let mut all: Vec<_> =
+            all(&group).into_iter().map(|(sandbox, record)| (sandbox, record.key)).collect();
+        all.sort();
+        assert_eq!(all, [("s".to_owned(), key("a")), ("s".to_owned(), key("b"))]);
         forget(&group, &key("a"), "s");
         forget(&group, &key("never"), "s");
         assert!(keep(&group, &key("c"), "../../elsewhere", place.path()).is_err());
-        assert!(keep(&group, &key("c"), "s", &place.path().join("gone")).is_err());
+        assert!(keep(&group, &key("c"), "s", &place.path().join("gone")).is_err(), "its bundle has gone");
         assert_eq!(of(&group, "ns", "s").len(), 1);
         forget(&group, &key("b"), "s");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0, "nothing of it is left");

@@ -24,6 +24,12 @@ impl Leases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some()
     }
 
+    /// Which are expected.
+    pub fn keys(&self) -> Vec<String> {
+        let leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.keys().map(ToString::to_string).collect()
+    }
+
     /// How many are expected; those that are overdue are forgotten.
     pub fn live(&self) -> usize {
         let mut leases = self.0.lock().unwrap_or_else(PoisonError::into_inner);

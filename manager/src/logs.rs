@@ -13,7 +13,7 @@ mod line;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use gam_task::id::Key;
@@ -23,12 +23,36 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use fifo::Fifo;
 use file::BoundedFile;
+pub(crate) use line::timestamp;
 
 /// The name of the FIFO in a bundle.
 const FIFO_NAME: &str = "log";
 
 /// How many bundles are tried for a line of no container.
 const TRIES: usize = 3;
+
+/// The names of the levels, from that which logs nothing to that which logs all.
+pub const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The levels in the order of [`LEVELS`].
+const ALL: [LevelFilter; 6] = [
+    LevelFilter::OFF,
+    LevelFilter::ERROR,
+    LevelFilter::WARN,
+    LevelFilter::INFO,
+    LevelFilter::DEBUG,
+    LevelFilter::TRACE,
+];
+
+/// The level of that name.
+#[must_use]
+pub fn level_named(name: &str) -> Option<LevelFilter> {
+    LEVELS.iter().zip(ALL).find(|(known, _)| **known == name).map(|(_, level)| level)
+}
+
+fn place(level: LevelFilter) -> usize {
+    ALL.iter().position(|known| *known == level).unwrap_or_default()
+}
 
 /// The sinks of the log; a handle, whose clones are the same. It is the `tracing` layer, too.
 #[derive(Clone)]
@@ -38,7 +62,8 @@ pub struct Logs {
 
 /// What all handles share.
 struct Shared {
-    level: LevelFilter,
+    /// The place of the level in [`ALL`].
+    level: AtomicUsize,
     /// The bundles' FIFOs by the container's key as text, the form in which lines name it.
     bundles: RwLock<BTreeMap<String, Fifo>>,
     file: Mutex<BoundedFile>,
@@ -56,12 +81,25 @@ impl Logs {
     #[must_use]
     pub fn with_level(group_log: PathBuf, level: LevelFilter) -> Self {
         let shared = Shared {
-            level,
+            level: AtomicUsize::new(place(level)),
             bundles: RwLock::default(),
             file: Mutex::new(BoundedFile::new(group_log)),
             dropped: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Down to which level lines are written.
+    #[must_use]
+    pub fn level(&self) -> LevelFilter {
+        ALL.get(self.shared.level.load(Ordering::Relaxed)).copied().unwrap_or(LevelFilter::INFO)
+    }
+
+    /// Writes lines down to `level` from now on. What is not written still costs one comparison: whoever logs is told anew
+    /// which lines are wanted.
+    pub fn set_level(&self, level: LevelFilter) {
+        self.shared.level.store(place(level), Ordering::Relaxed);
+        tracing::callsite::rebuild_interest_cache();
     }
 
     /// Makes this the process's log, of the `log` crate's records as well.

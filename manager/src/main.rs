@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use gam_manager::cli::{self, Role};
-use gam_manager::{delete, info, serve, start};
+use gam_manager::{delete, info, operator, serve, start};
 
 fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
@@ -20,10 +20,7 @@ fn main() -> ExitCode {
             print!("{}", cli::usage(&name));
             ExitCode::SUCCESS
         }
-        Ok(Role::Operator(words)) => {
-            eprintln!("gam has no command {:?}", words.first().cloned().unwrap_or_default());
-            ExitCode::from(2)
-        }
+        Ok(Role::Operator(words)) => operator::run(words),
         Err(error) => {
             eprintln!("{}", error.text(&name));
             ExitCode::from(error.exit_code())

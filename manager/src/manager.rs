@@ -4,9 +4,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gam_task::container::{Container, ContainerError, Host, Status};
+use gam_task::doing;
 use gam_task::exit::Exit;
 use gam_task::id::Key;
 use gam_task::record;
@@ -16,6 +17,7 @@ use crate::config::TaskApi;
 use crate::containerd::Known;
 use crate::containers::{Containers, Slot, Tombstone};
 use crate::control::Answer;
+use crate::feed::Feed;
 use crate::group::Group;
 use crate::kept;
 use crate::leases::Leases;
@@ -24,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::options::Named;
 use crate::publisher::Publisher;
 use crate::serve::sockets::Sockets;
-use crate::server::ConnectionId;
+use crate::server::{Calls, ConnectionId};
 
 /// How long a container that is to be destroyed may be in a state in which it cannot be.
 const TRANSITION: Duration = Duration::from_secs(60);
@@ -45,6 +47,12 @@ pub struct Manager {
     pub sockets: Sockets,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When it started.
+    pub started: SystemTime,
+    /// Tells its events to containerd and to operators.
+    pub feed: Arc<Feed>,
+    /// The requests that are at work.
+    pub calls: Arc<Calls>,
     /// Takes events to containerd.
     pub publisher: Arc<Publisher>,
     /// What is known of the containerd that it serves.
@@ -70,8 +78,18 @@ impl Manager {
         }
     }
 
-    /// No `start` has announced this container of a pod, so no `delete` will be run for it: its record is kept for the one of
-    /// its sandbox.
+    /// No `start` has announced a container of a pod that is about to be made, so no `delete` will be run for it: the one of its
+    /// sandbox will look for its record.
+    pub fn expect_record(&self, key: &Key, sandbox: &str) {
+        if *sandbox == *key.id {
+            return;
+        }
+        if let Err(error) = kept::expect(&self.host.group, key, sandbox) {
+            tracing::warn!(container = %key, %error, "its sandbox's delete will not look for its record");
+        }
+    }
+
+    /// Such a container has been made: its record is kept, whatever becomes of its bundle.
     pub fn keep_record(&self, container: &Container) {
         let Some(sandbox) = container.sandbox().filter(|sandbox| *sandbox != &*container.key().id) else {
             return;
@@ -126,6 +144,7 @@ impl Manager {
             }
             Some(Slot::Creating(creation)) => {
                 creation.abandon();
+                let _step = doing::step("its creation to be undone");
                 creation.ended().await;
                 Ok(Answer::Unknown)
             }

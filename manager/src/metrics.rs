@@ -1,25 +1,36 @@
 //! What Prometheus is told. Counting costs a request an atomic addition; everything that takes longer, such as reading
 //! /proc or asking for the tasks, is done when somebody scrapes, on a thread that serves no request ([`serve`]).
 
+mod containers;
 mod families;
 mod http;
 mod listener;
+mod node;
 mod process;
+mod serve;
+mod sources;
 mod telemetry;
+mod tenants;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
-pub use http::{Handle, serve};
 pub use listener::Address;
+pub use node::Node;
+pub use serve::{Handle, serve};
+pub use sources::{ContainerUsage, Requests, Tasks};
 
 use crate::info;
 use crate::logs::Logs;
+use crate::publisher;
+use containers::PerContainer;
 use families::{Families, PerStream};
+use sources::Sources;
+use tenants::Tenants;
 
 /// Metrics that cannot be made or told.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +43,22 @@ pub enum MetricsError {
     Encode(#[source] prometheus::Error),
 }
 
-/// Knows the tasks of the manager.
-pub trait Tasks: Send + Sync + 'static {
-    /// How many tasks are in each state; called on the metrics' thread at each scrape.
-    fn by_state(&self) -> Vec<(&'static str, usize)>;
+/// How many series there may be whose labels are not this program's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Tenants with series of their own; the others share one.
+    pub tenants: usize,
+    /// Containers with series of their own; none for no such series.
+    pub containers: Option<usize>,
 }
 
-/// The metrics of one manager. No label has a value that a tenant chooses, so their number is bounded.
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { tenants: 100, containers: None }
+    }
+}
+
+/// The metrics of one manager. The number of their labels' values is bounded.
 pub struct Metrics {
     registry: Registry,
     names: Vec<&'static str>,
@@ -46,11 +66,18 @@ pub struct Metrics {
     sources: Sources,
 
     uptime: Gauge,
+    start_time: Gauge,
+    tenants: Tenants,
+    containers: PerContainer,
+    request_oldest: Gauge,
+    exits_lost: IntCounter,
     tasks: IntGaugeVec,
     requests: IntCounterVec,
     request_seconds: HistogramVec,
     command_seconds: HistogramVec,
     command_failures: IntCounterVec,
+    queue_seconds: HistogramVec,
+    limited: IntCounterVec,
     copied: PerStream,
     dropped: PerStream,
     orphans: IntCounter,
@@ -71,32 +98,35 @@ pub struct Metrics {
     fds: IntGauge,
 }
 
-/// Who is asked at a scrape.
-#[derive(Default)]
-struct Sources {
-    tasks: OnceLock<Arc<dyn Tasks>>,
-    logs: OnceLock<Logs>,
-    /// Held during a scrape, as gauges are set and read in it.
-    scraping: Mutex<()>,
-}
-
 impl Metrics {
     /// Metrics that are all zero.
     ///
     /// # Errors
     /// [`MetricsError::Make`] would be a fault in this file.
-    pub fn new() -> Result<Self, MetricsError> {
-        Self::build().map_err(MetricsError::Make)
+    pub fn new(bounds: Bounds) -> Result<Self, MetricsError> {
+        Self::build(bounds).map_err(MetricsError::Make)
     }
 
-    fn build() -> prometheus::Result<Self> {
+    fn build(bounds: Bounds) -> prometheus::Result<Self> {
         let mut make = Families::default();
         let build = make.gauges("gam_build_info", "This build; always 1.", &["version", "revision"])?;
         build.with_label_values(&[info::VERSION, info::REVISION]).set(1);
-        Ok(Self {
+        let metrics = Self {
             started: Instant::now(),
             sources: Sources::default(),
             uptime: make.seconds("gam_uptime_seconds", "How long this manager has been running.")?,
+            start_time: make
+                .seconds("gam_start_time_seconds", "When this manager started, in seconds since the epoch.")?,
+            tenants: Tenants::make(&mut make, bounds.tenants)?,
+            containers: PerContainer::make(&mut make, bounds.containers)?,
+            request_oldest: make.seconds(
+                "gam_request_oldest_seconds",
+                "How long the oldest request at work has been so, those not counted that wait for a process's end.",
+            )?,
+            exits_lost: make.counter(
+                "gam_exits_lost_total",
+                "Dropped events that told of a process's end and that nobody else tells of.",
+            )?,
             tasks: make.gauges("gam_tasks", "Tasks by state.", &["state"])?,
             requests: make.counters(
                 "gam_requests_total",
@@ -117,6 +147,16 @@ impl Metrics {
                 "gam_runtime_command_failures_total",
                 "Commands of the OCI runtime that failed, by command.",
                 &["command"],
+            )?,
+            queue_seconds: make.durations(
+                "gam_runtime_queue_seconds",
+                "Time that commands of the OCI runtime waited for their turn, by class.",
+                &["class"],
+            )?,
+            limited: make.counters(
+                "gam_limits_reached_total",
+                "Requests refused because their tenant has as much as it may, by limit.",
+                &["limit"],
             )?,
             copied: make.per_stream(
                 "gam_stream_bytes_total",
@@ -170,7 +210,14 @@ impl Metrics {
             fds: make.gauge("gam_open_fds", "Open file descriptors of the manager.")?,
             names: std::mem::take(&mut make.names),
             registry: make.registry,
-        })
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics.start_time.set(now.as_secs_f64());
+        for reason in publisher::REASONS {
+            // So that an increase can be seen from the first event on.
+            let _ = metrics.events_dropped.with_label_values(&[reason]);
+        }
+        Ok(metrics)
     }
 
     /// The names of all metrics, whether or not they have a value yet.
@@ -182,6 +229,11 @@ impl Metrics {
     /// Asks `tasks` at each scrape. Only the first call counts.
     pub fn watch_tasks(&self, tasks: Arc<dyn Tasks>) {
         let _ = self.sources.tasks.set(tasks);
+    }
+
+    /// Asks `requests` at each scrape. Only the first call counts.
+    pub fn watch_requests(&self, requests: Arc<dyn Requests>) {
+        let _ = self.sources.requests.set(requests);
     }
 
     /// Asks `logs` at each scrape how many lines were dropped. Only the first call counts.
@@ -202,6 +254,11 @@ impl Metrics {
             for (state, count) in tasks.by_state() {
                 self.tasks.with_label_values(&[state]).set(clamped(count));
             }
+            self.tenants.look(&tasks.by_tenant());
+            self.containers.look(tasks.as_ref());
+        }
+        if let Some(requests) = self.sources.requests.get() {
+            self.request_oldest.set(requests.oldest().as_secs_f64());
         }
         if let Some(logs) = self.sources.logs.get() {
             // The registry's counters only go up, and only this line moves this one.
@@ -219,7 +276,9 @@ impl Metrics {
                 gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             }
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(MetricsError::Encode)
+        let text = TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(MetricsError::Encode);
+        self.containers.forget();
+        text
     }
 }
 

@@ -13,7 +13,7 @@ use gam_protos::any::{is, unpack};
 use gam_protos::{runc_options, runtimeoptions};
 use gam_task::options::Options;
 use protobuf::well_known_types::any::Any;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Options that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub enum OptionsError {
 /// Options that a message or a file names; what it does not name is none.
 ///
 /// The keys are those of `[...runtimes.NAME.options]` in containerd's configuration, case included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct Named {
     /// `BinaryName`: the runtime, a path or a name in PATH.

@@ -12,6 +12,7 @@
 
 mod binary;
 mod courier;
+mod dropped;
 mod encode;
 mod grpc;
 mod link;
@@ -31,6 +32,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use courier::Courier;
+pub use dropped::Dropped;
+pub(crate) use dropped::{EXIT, REASONS};
 use queue::{Pushed, Queue};
 
 /// The longest event, in bytes: a frame also holds the names of namespace, service and method.
@@ -85,8 +88,8 @@ pub trait Observer: Send + Sync + 'static {
     fn sent(&self, transport: &'static str);
     /// An attempt was in vain, and its event will be sent again.
     fn retried(&self);
-    /// `count` events were dropped. The reasons are in this module's description.
-    fn dropped(&self, reason: &'static str, count: u64);
+    /// Events were dropped. The reasons are in this module's description.
+    fn dropped(&self, reason: &'static str, dropped: Dropped);
     /// An event with `topic` was acknowledged `since` it happened.
     fn acknowledged(&self, topic: &'static str, since: Duration);
 }
@@ -203,16 +206,16 @@ impl EventSink for Publisher {
             Ok(parcel) => {
                 let bytes = parcel.request.len();
                 tracing::error!(container = %event.container, bytes, "an event too long to be sent is dropped");
-                return self.shared.count("unencodable", 1);
+                return self.shared.count("unencodable", Dropped::event(&event));
             }
             Err(error) => {
                 tracing::error!(container = %event.container, %error, "an event that cannot be encoded is dropped");
-                return self.shared.count("unencodable", 1);
+                return self.shared.count("unencodable", Dropped::event(&event));
             }
         };
         match self.shared.change(|queue| queue.push(&event.container, parcel)) {
             Pushed::Kept => {}
-            Pushed::Stopping => self.shared.count("stopping", 1),
+            Pushed::Stopping(dropped) => self.shared.count("stopping", dropped),
             Pushed::Overflow { dropped, news } => {
                 if news {
                     tracing::error!("more events than can be kept: the oldest are dropped");
@@ -265,8 +268,8 @@ impl Shared {
         self.ending.cancel();
     }
 
-    fn count(&self, reason: &'static str, dropped: u64) {
-        if dropped > 0 {
+    fn count(&self, reason: &'static str, dropped: Dropped) {
+        if dropped.events > 0 {
             self.observer.dropped(reason, dropped);
         }
     }

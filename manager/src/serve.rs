@@ -9,8 +9,9 @@ pub mod sockets;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use gam_task::admission::Admission;
 use gam_task::cgroup::OomMonitor;
 use gam_task::container::Host;
 use gam_task::reaper::Reaper;
@@ -22,13 +23,15 @@ use crate::config::{Config, ConfigError, Listen};
 use crate::containerd::Known;
 use crate::containers::Containers;
 use crate::control;
+use crate::feed::Feed;
 use crate::group::Group;
 use crate::leases::Leases;
 use crate::logs::Logs;
 use crate::manager::Manager;
-use crate::metrics::{self, Address, Metrics};
+use crate::metrics::{self, Metrics};
 use crate::publisher::{Addresses, Limits, Publisher};
 use crate::serve::sockets::{Sockets, listen};
+use crate::server::Calls;
 
 /// Threads that serve requests; runtime commands are processes, so two keep up with any number of containers.
 const WORKERS: usize = 2;
@@ -36,8 +39,8 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 16;
 /// What a thread's stack may grow to, in bytes.
 const STACK: usize = 2 << 20;
-/// How often what is old is forgotten.
-const SWEEP: Duration = Duration::from_secs(15);
+/// How often what is old is forgotten, and a sign of life is given.
+pub const SWEEP: Duration = Duration::from_secs(15);
 
 /// Why a manager cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +133,7 @@ async fn life(
     let socket = group.control_socket();
     let listener = listen(&socket).map_err(ServeError::file("listen on", &socket))?;
     tokio::spawn(control::serve(listener, Arc::clone(&manager)));
-    let address = match &config.metrics.listen {
-        Listen::Group => Some(Address::Unix(group.metrics_socket())),
-        Listen::Unix(path) => Some(Address::Unix(path.clone())),
-        Listen::Tcp(address) => Some(Address::Tcp(*address)),
-        Listen::Off => None,
-    };
-    let served = address.map(|address| metrics::serve(&address, Arc::clone(&manager.metrics))).transpose();
-    let served = served.map_err(ServeError::kernel("serve metrics"))?;
+    let served = serve_metrics(config, group, &manager.metrics)?;
     let file = group.pid_file();
     let pid = std::process::id().to_string();
     gam_task::record::replace(&file, pid.as_bytes(), 0o644).map_err(ServeError::file("write", &file))?;
@@ -154,18 +150,40 @@ async fn life(
             _ = terminate.recv() => { leaving::stop(&manager, group).await; break }
             _ = interrupt.recv() => { leaving::stop(&manager, group).await; break }
             _ = wanted.recv() => dump::write(&manager, group),
-            _ = sweep.tick() => manager.containers.forget_old(),
+            _ = sweep.tick() => {
+                manager.containers.forget_old();
+                group.show_life();
+            }
         }
     }
     drop(served);
     Ok(())
 }
 
+/// Serves the metrics of the manager, and of the node where they are wanted.
+fn serve_metrics(
+    config: &Config,
+    group: &Group,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<metrics::Handle>, ServeError> {
+    if config.metrics.listen == Listen::Off {
+        return Ok(None);
+    }
+    let node = match config.metrics.listen.node() {
+        Some(address) => Some((address, metrics::Node::new(group, Arc::clone(metrics))?)),
+        None => None,
+    };
+    let served = metrics::serve(group, Arc::clone(metrics), node);
+    served.map(Some).map_err(ServeError::kernel("serve metrics"))
+}
+
 /// Puts a manager together.
 fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Result<Arc<Manager>, ServeError> {
     let containers = Arc::new(Containers::default());
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::new(config.metrics.bounds())?);
     metrics.watch_tasks(Arc::clone(&containers) as _);
+    let calls = Arc::new(Calls::default());
+    metrics.watch_requests(Arc::clone(&calls) as _);
     metrics.watch_logs(logs.clone());
     let reaper = Reaper::new(Arc::clone(&metrics) as _).map_err(ServeError::kernel("reap processes"))?;
     let addresses = Addresses {
@@ -176,12 +194,15 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
     let limits =
         Limits { events: config.events.max_events, bytes: config.events.max_bytes, ..Limits::default() };
     let publisher = Publisher::start(addresses, limits, Arc::clone(&reaper), Arc::clone(&metrics) as _);
+    let feed = Arc::new(Feed::new(Arc::clone(&publisher) as _));
     let oom =
         OomMonitor::new().inspect_err(|error| tracing::warn!(%error, "out of memory will not be seen")).ok();
     let host = Host {
         reaper,
-        events: Arc::clone(&publisher) as _,
+        events: Arc::clone(&feed) as _,
         telemetry: Arc::clone(&metrics) as _,
+        admission: Admission::new(config.scheduler.concurrency, Arc::clone(&metrics) as _),
+        accounts: config.limits.accounts(),
         group: group.directory.clone(),
         // As upstream reads it: anything but nothing.
         core_scheduling: std::env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()),
@@ -195,6 +216,9 @@ fn build(args: &ManagerArgs, config: &Config, group: &Group, logs: Logs) -> Resu
         logs,
         sockets: Sockets::new(group.clone(), args.address.clone()),
         metrics,
+        started: SystemTime::now(),
+        feed,
+        calls,
         publisher,
         containerd: Known::new(&args.address),
         task_api: config.task_api,

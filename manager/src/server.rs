@@ -12,6 +12,7 @@
 
 mod accept;
 mod call;
+mod calls;
 mod connection;
 pub(crate) mod frame;
 #[cfg(fuzzing)]
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use ttrpc::asynchronous::Service;
 
 pub use call::connection_of;
+pub use calls::{Call, Calls, Stack};
 
 /// A connection's number; none is given twice.
 pub type ConnectionId = u64;
@@ -50,6 +52,7 @@ pub struct Server {
 struct Shared {
     services: HashMap<String, Service>,
     observer: Arc<dyn Observer>,
+    calls: Arc<Calls>,
     /// Cancelled when no new connection is to be accepted.
     closing: CancellationToken,
     /// Cancelled when connections are to close.
@@ -60,15 +63,17 @@ struct Shared {
 }
 
 impl Server {
-    /// Serves `services` to whoever connects to `listener`. Must be called inside a tokio runtime.
+    /// Serves `services` to whoever connects to `listener`, and lists in `calls` what is at work. Must be called inside a tokio runtime.
     pub fn start(
         listener: UnixListener,
         services: HashMap<String, Service>,
         observer: Arc<dyn Observer>,
+        calls: Arc<Calls>,
     ) -> Self {
         let shared = Arc::new(Shared {
             services,
             observer,
+            calls,
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             working: AtomicUsize::new(0),

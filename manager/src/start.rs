@@ -4,6 +4,7 @@
 //! answered belongs to a manager that expects the container.
 
 mod launch;
+mod pod;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -92,10 +93,14 @@ pub fn run(flags: &Flags) -> Result<(), StartError> {
     let named = question.options.as_ref().map(Named::from_any).transpose()?.unwrap_or_default();
     let options = named.or(&config.runtime).resolve(spec.cgroups_path());
     let group = Group::of(config.grouping, &flags.address, &flags.namespace, &flags.id, &spec);
-    let served = {
-        let lock = Lock::take(&group)
-            .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
-        join_or_launch(flags, &question, &group, &key, &options.shim_cgroup, &lock)?
+    let elsewhere = pod::elsewhere(flags, config.grouping, &bundle, &spec, &group);
+    let served = match elsewhere.and_then(|group| join_running(&question, &group, &key)) {
+        Some(served) => served,
+        None => {
+            let lock = Lock::take(&group)
+                .map_err(|source| StartError::Lock { directory: group.directory.clone(), source })?;
+            join_or_launch(flags, &question, &group, &key, &options.shim_cgroup, &lock)?
+        }
     };
     let Served { address, daemon, task_api } = served;
     let file = bundle.join("address");
@@ -132,6 +137,18 @@ fn join_or_launch(
         }
         Err(error) => return Err(error.into()),
     };
+    join(&mut client, asked, group, key)
+}
+
+/// Joins the manager of a group that another build may have started; none where it is there no more, or does not take the
+/// container.
+fn join_running(asked: &Question, group: &Group, key: &Key) -> Option<Served> {
+    let _lock = Lock::take_existing(group).ok().flatten()?;
+    let mut client = Client::connect(&group.control_socket(), PATIENCE).ok()?;
+    join(&mut client, asked, group, key).ok()
+}
+
+fn join(client: &mut Client, asked: &Question, group: &Group, key: &Key) -> Result<Served, StartError> {
     let question = control::Question::Join {
         namespace: key.namespace.to_string(),
         id: key.id.to_string(),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use gam_manager::containerd;
-use gam_manager::publisher::{Addresses, Limits, Observer, Publisher};
+use gam_manager::publisher::{Addresses, Dropped, Limits, Observer, Publisher};
 use gam_task::event::{Event, EventSink as _, What};
 use gam_task::exit::Exit;
 use gam_task::id::Key;
@@ -34,8 +34,8 @@ impl Observer for Tally {
         *self.sent.lock().unwrap().entry(transport).or_default() += 1;
     }
     fn retried(&self) {}
-    fn dropped(&self, reason: &'static str, count: u64) {
-        *self.dropped.lock().unwrap().entry(reason).or_default() += count;
+    fn dropped(&self, reason: &'static str, dropped: Dropped) {
+        *self.dropped.lock().unwrap().entry(reason).or_default() += dropped.events;
     }
     fn acknowledged(&self, _: &'static str, _: Duration) {}
 }

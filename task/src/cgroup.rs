@@ -13,6 +13,7 @@ mod join;
 mod oom;
 mod place;
 mod tree;
+mod usage;
 mod v1;
 mod v2;
 
@@ -32,6 +33,7 @@ pub use self::error::CgroupError;
 pub use self::join::join;
 pub use self::oom::{OomMonitor, OomWatch};
 use self::place::Host;
+pub use self::usage::Usage;
 
 /// Where one container's cgroup is.
 ///

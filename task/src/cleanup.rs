@@ -4,9 +4,12 @@
 //! Whatever is gone already is no error; one step that fails keeps none of the others from being taken.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::io::Interest;
 
 use crate::exit::Exit;
 use crate::id::Key;
@@ -15,11 +18,15 @@ use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::record::{ProcessName, Record};
 use crate::runtime::{Runtime, RuntimeError, Settings};
+use crate::sys::polled::Polled;
 use crate::sys::{pidfd, proc};
 use crate::telemetry::Silent;
 
 /// How long the cgroup may take to go: containerd gives the whole command 5 s.
 const CGROUP: Duration = Duration::from_secs(1);
+
+/// How long the runtime may go on to make a container whose manager is dead.
+const CREATION: Duration = Duration::from_secs(3);
 
 /// Why a container is not cleaned up.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +79,9 @@ async fn work(
 ) -> Result<(u32, Exit), CleanupError> {
     let options = record.map_or_else(Options::default, |record| record.options.clone());
     let init = record.and_then(|record| record.init);
+    if init.is_none() {
+        creation_ended(bundle).await;
+    }
     let pid = init.map(|init| init.pid).or_else(|| pid_file(bundle)).unwrap_or_default();
     let cgroup = record.and_then(|record| record.cgroup.clone());
     if let Some(init) = init {
@@ -97,6 +107,28 @@ async fn work(
     Ok((pid.unsigned_abs(), exit))
 }
 
+/// Waits until the runtime has ended that makes the container of a bundle: it outlives the manager that called it, and would
+/// go on to make what has been cleaned up. It is not ended at once, for what it leaves then is more than its `delete` sees.
+async fn creation_ended(bundle: &Path) {
+    let named = pid_file_of(bundle);
+    let found = proc::with_argument(named.as_os_str()).unwrap_or_default();
+    let open = |pid| pidfd::open(pid).ok().filter(|_| proc::has_argument(pid, named.as_os_str()));
+    let makers: Vec<OwnedFd> = found.into_iter().filter_map(open).collect();
+    let ended = async {
+        for maker in &makers {
+            let polled = maker.try_clone().and_then(|maker| Polled::new(maker, Interest::READABLE));
+            if let Ok(polled) = polled {
+                let _ = polled.readable().await;
+            }
+        }
+    };
+    if tokio::time::timeout(CREATION, ended).await.is_err() {
+        for maker in &makers {
+            let _ = pidfd::signal(maker, 9);
+        }
+    }
+}
+
 /// Kills a process if it is still the one that was recorded.
 fn kill(process: ProcessName) {
     let Ok(opened) = pidfd::open(process.pid) else { return };
@@ -108,8 +140,12 @@ fn kill(process: ProcessName) {
 
 /// The pid that the runtime wrote; a record is written later.
 fn pid_file(bundle: &Path) -> Option<i32> {
-    let path: PathBuf = bundle.join("init.pid");
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    std::fs::read_to_string(pid_file_of(bundle)).ok()?.trim().parse().ok()
+}
+
+/// The file that the runtime is told to write init's pid to.
+fn pid_file_of(bundle: &Path) -> PathBuf {
+    bundle.join("init.pid")
 }
 
 /// Records that it is gone, so that nobody cleans up again.

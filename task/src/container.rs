@@ -11,6 +11,7 @@ mod delete;
 mod effect;
 mod error;
 mod exec;
+mod inspect;
 mod kill;
 mod member;
 mod pause;
@@ -21,8 +22,9 @@ mod update;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 pub use checkpoint::CheckpointRequest;
 pub use create::CreateRequest;
@@ -31,6 +33,7 @@ pub use exec::ExecRequest;
 pub use query::{Listed, Report, Status};
 
 use self::member::Member;
+use crate::admission::Admission;
 use crate::cgroup::{Cgroup, OomMonitor, OomWatch};
 use crate::event::EventSink;
 use crate::id::Key;
@@ -40,7 +43,7 @@ use crate::reaper::Reaper;
 use crate::runtime::Runtime;
 use crate::state::{ExecId, State};
 use crate::telemetry::Telemetry;
-use crate::tenant::Tenant;
+use crate::tenant::{Account, Accounts, Taken, Tenant};
 
 /// What all containers of a manager share.
 pub struct Host {
@@ -50,6 +53,10 @@ pub struct Host {
     pub events: Arc<dyn EventSink>,
     /// Counts what they do.
     pub telemetry: Arc<dyn Telemetry>,
+    /// Lets their runtime commands run.
+    pub admission: Admission,
+    /// What their tenants have.
+    pub accounts: Accounts,
     /// The directory of the group, for whoever looks for the manager by a record.
     pub group: PathBuf,
     /// Whether a pod shares the threads of a core with no other (`SCHED_CORE`).
@@ -63,11 +70,12 @@ pub struct Container {
     key: Key,
     bundle: PathBuf,
     sandbox: Option<String>,
-    tenant: Tenant,
+    account: Arc<Account>,
     options: Options,
     rootfs: Vec<crate::mount::Mount>,
     /// With whom it shares the threads of a core; none with anybody.
     core: Option<Core>,
+    created_at: SystemTime,
     /// The checkpoint's directory that it is restored from; empty for none.
     checkpoint: String,
     host: Arc<Host>,
@@ -80,12 +88,16 @@ pub struct Container {
     deletion: tokio::sync::Mutex<()>,
     /// Kills that are not answered yet.
     kills: AtomicUsize,
+    /// How many of its processes were killed for lack of memory.
+    oom_kills: AtomicU64,
 }
 
 /// What changes.
 struct Inner {
     state: State,
     execs: BTreeMap<ExecId, Arc<Member>>,
+    /// That it counts as one of its tenant's containers.
+    taken: Option<Taken>,
     cgroup: Option<Cgroup>,
     oom: Option<OomWatch>,
 }
@@ -112,7 +124,7 @@ impl Container {
     /// Whose it is.
     #[must_use]
     pub fn tenant(&self) -> &Tenant {
-        &self.tenant
+        self.account.tenant()
     }
 
     /// How the runtime is called for it.

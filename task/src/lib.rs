@@ -5,10 +5,12 @@
 //! [`event`]s. What it prints goes through [`stdio`] and [`console`]; what the kernel is asked is in [`cgroup`],
 //! [`mount`], [`spec`] and [`sys`].
 
+pub mod admission;
 pub mod cgroup;
 pub mod cleanup;
 pub mod console;
 pub mod container;
+pub mod doing;
 pub mod event;
 pub mod exit;
 pub mod id;

@@ -24,9 +24,12 @@ pub use args::{Checkpoint, Restore, Settings};
 pub use error::RuntimeError;
 
 use self::invoke::Streams;
+use crate::admission::{Admission, Turn};
+use crate::doing;
 use crate::process::Core;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
+use crate::tenant::Tenant;
 
 /// How long commands may take before they are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub struct Runtime {
     id: Arc<str>,
     bundle: Arc<Path>,
     limits: Limits,
+    /// Who lets its commands run, and whose they are; none where they run at once.
+    admission: Option<(Admission, Tenant)>,
 }
 
 impl Runtime {
@@ -88,6 +93,7 @@ impl Runtime {
             id: id.into(),
             bundle: bundle.into(),
             limits: Limits::default(),
+            admission: None,
         }
     }
 
@@ -95,6 +101,24 @@ impl Runtime {
     #[must_use]
     pub fn limited(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The same, but commands wait for their turn among those of others.
+    #[must_use]
+    pub fn admitted_by(self, admission: &Admission, tenant: &Tenant) -> Self {
+        Self { admission: Some((admission.clone(), tenant.clone())), ..self }
+    }
+
+    /// Waits until `create`, `restore` or `exec` may run; the others wait by themselves. What belongs to such a command is
+    /// best prepared when its turn has come: then only so much is open as is at work.
+    pub async fn turn(&self, command: &'static str) -> Turn {
+        match &self.admission {
+            Some((admission, tenant)) => {
+                let _step = doing::step("its turn among runtime commands");
+                admission.turn(tenant, command).await
+            }
+            None => Turn::free(),
+        }
     }
 
     /// Makes the container, whose init then waits for its start, and answers init's pid. With a console init's terminal
@@ -230,7 +254,8 @@ impl Runtime {
         args: Vec<std::ffi::OsString>,
         limit: Duration,
     ) -> Result<(), RuntimeError> {
-        self.run(command, args, Streams::Captured, None, limit).await
+        let turn = self.turn(command).await;
+        turn.run(self.run(command, args, Streams::Captured, None, limit)).await
     }
 }
 

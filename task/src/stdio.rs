@@ -17,6 +17,7 @@ mod fifo;
 mod file;
 mod input;
 mod logger;
+mod meter;
 mod output;
 mod phase;
 mod plan;
@@ -39,6 +40,7 @@ pub use self::streams::Streams;
 use crate::id::Key;
 use crate::reaper::Reaper;
 use crate::telemetry::Telemetry;
+use crate::tenant::Pace;
 
 /// How long opening all streams of a process may take (BEHAVIOUR C4).
 pub const OPEN_LIMIT: Duration = Duration::from_secs(30);
@@ -64,6 +66,8 @@ pub struct Context<'a> {
     pub io_gid: u32,
     /// Starts loggers and sees them end.
     pub reaper: &'a Arc<Reaper>,
+    /// How fast its output may be brought on.
+    pub pace: &'a Arc<Pace>,
     /// Who counts.
     pub telemetry: &'a Arc<dyn Telemetry>,
     /// Ends the process's stdin.

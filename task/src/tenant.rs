@@ -1,7 +1,13 @@
 //! Whose container it is: who shares a manager with others and must not be felt by them.
 
+mod limits;
+mod pace;
+
 use std::fmt;
 use std::sync::Arc;
+
+pub use limits::{Account, Accounts, Limits, OverLimit, Quota, Taken};
+pub use pace::Pace;
 
 use crate::id::Key;
 use crate::spec::{Spec, annotation};

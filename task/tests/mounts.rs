@@ -15,12 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gam_task::admission::Class;
 use gam_task::mount::{Mount, MountError, is_mounted, mount_all, unmount_all};
 use gam_task::reaper::Reaper;
 use gam_task::sys::loop_device::LoopDevice;
 use gam_task::sys::user_namespace::{self, IdRange};
 use gam_task::sys::{mount_attributes, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::{Quota, Tenant};
 use nix::mount::{MntFlags, MsFlags};
 use tempfile::TempDir;
 
@@ -509,14 +511,16 @@ fn an_overlay_with_mapped_layers() {
 struct Orphans(AtomicUsize);
 
 impl Telemetry for Orphans {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
     fn zombies(&self, _: usize, _: Duration) {}
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 

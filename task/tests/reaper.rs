@@ -13,11 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::exit::Exit;
 use gam_task::process::{Command, Process};
 use gam_task::reaper::{ExitSource, Hold, Reaper};
 use gam_task::sys::{daemon, pipe, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::{Quota, Tenant};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinSet;
 
@@ -31,7 +33,9 @@ struct Counts {
 }
 
 impl Telemetry for Counts {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {
@@ -41,7 +45,7 @@ impl Telemetry for Counts {
         self.zombies.store(count, Ordering::SeqCst);
         self.oldest_ms.store(u64::try_from(oldest.as_millis()).unwrap(), Ordering::SeqCst);
     }
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 

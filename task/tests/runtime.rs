@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::options::Options;
 use gam_task::process::{Command, Core};
 use gam_task::reaper::Reaper;
 use gam_task::runtime::{Limits, Runtime, RuntimeError, Settings, Stdio, features};
 use gam_task::telemetry::{Silent, Stream, Telemetry};
+use gam_task::tenant::{Quota, Tenant};
 
 /// A bundle and a runtime for it.
 struct Lab {
@@ -232,14 +234,16 @@ async fn j11_no_command_sees_systemds_variables() {
 struct Commands(Mutex<Vec<(&'static str, bool)>>);
 
 impl Telemetry for Commands {
-    fn runtime_command(&self, command: &'static str, _: Duration, ok: bool) {
+    fn runtime_command(&self, _: Option<&Tenant>, command: &'static str, _: Duration, ok: bool) {
         self.0.lock().unwrap().push((command, ok));
     }
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, _: Stream, _: u64) {}
     fn dropped(&self, _: Stream, _: u64) {}
     fn orphan_reaped(&self) {}
     fn zombies(&self, _: usize, _: Duration) {}
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 

@@ -13,5 +13,7 @@ mod files;
 mod input;
 #[path = "stdio/loggers.rs"]
 mod loggers;
+#[path = "stdio/pace.rs"]
+mod pace;
 #[path = "stdio/terminals.rs"]
 mod terminals;

@@ -201,5 +201,15 @@ fn e13_oom_score_of_shim_and_container(t: &Test) {
     let daemon = score(container.daemon.pid().expect("a pid"));
     assert_eq!(score(container.shim()), (daemon + 1).min(1000));
     assert_eq!(score(container.pid), daemon, "the container did not inherit the shim's");
+    let exec = container.exec("sleep 1000").run();
+    let nice = |pid: u32| -> i32 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        after_name.split_whitespace().nth(16).unwrap().parse().unwrap()
+    };
+    let daemon = nice(container.daemon.pid().expect("a pid"));
+    assert_eq!([nice(container.pid), nice(exec.try_state().unwrap().pid)], [daemon; 2], "nor its priority");
+    exec.try_kill(9).unwrap();
+    exec.finish();
     container.end();
 }

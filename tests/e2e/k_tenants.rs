@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use gam_tests::case::{Builder, Container};
 use gam_tests::daemon::{Daemon, Settings};
 use gam_tests::events::{Kind, assert_order};
 use gam_tests::suite::{NAMESPACE, Test};
-use gam_tests::{poll, processes, scrape};
+use gam_tests::{poll, processes, scrape, stdio};
 
 gam_tests::tests![
     k1_the_same_id_in_two_namespaces,
@@ -19,6 +20,7 @@ gam_tests::tests![
     k4_fifty_containers_at_once,
     k4_execs_of_one_tenant_do_not_delay_another,
     k5_one_tenants_trouble_is_nobody_elses,
+    k6_a_flood_costs_the_manager_little,
     k7_two_containerds_do_not_share_a_manager,
     k8_ids_from_outside_are_refused,
     k10_a_killed_managers_containers_are_reported_once,
@@ -163,6 +165,49 @@ fn k5_one_tenants_trouble_is_nobody_elses(t: &Test) {
     broken.kill_all();
     broken.finish();
     good.end();
+}
+
+/// What a process uses of a processor in a second, in hundredths.
+fn load(pid: u32) -> u64 {
+    let before = processes::cpu_ticks(pid).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    processes::cpu_ticks(pid).unwrap() - before
+}
+
+fn k6_a_flood_costs_the_manager_little(t: &Test) {
+    let daemon = t.daemon();
+    // A namespace of its own, and so a manager that serves nothing else.
+    let flood = || Builder::new(&daemon, t.name, &t.id()).sh("yes");
+    let (fifo, terminal) = (flood().create(), flood().terminal().create());
+    let manager = fifo.shim();
+    for container in [&fifo, &terminal] {
+        container.io.out().hold();
+        container.start();
+    }
+    thread::sleep(Duration::from_millis(500));
+    let stuck = load(manager);
+    assert!(stuck <= 5, "{stuck} % of a processor for readers that do not read");
+    for container in [fifo, terminal] {
+        container.kill(9);
+        container.io.out().release();
+        container.finish();
+    }
+    for terminal in [false, true] {
+        let path = daemon.dir.join("io").join(t.id());
+        stdio::fifo(&path);
+        let mut reader = Command::new("cat").arg(&path).stdout(Stdio::null()).spawn().unwrap();
+        let builder = if terminal { flood().terminal() } else { flood() };
+        let container = builder.uris(["", &path.display().to_string(), ""]).run();
+        let manager = container.shim();
+        let used = load(manager);
+        println!("a flood of a {}: {used} %", if terminal { "terminal" } else { "FIFO" });
+        assert!(t.on_go() || used <= 110, "{used} % of a processor for one flood");
+        let begin = Instant::now();
+        assert_eq!(container.exec("echo fine").run().finish().1, "fine\n");
+        assert!(begin.elapsed() < poll::slow(Duration::from_secs(5)), "an exec took {:?}", begin.elapsed());
+        container.end();
+        assert!(reader.wait().unwrap().success(), "the end of the output has come");
+    }
 }
 
 fn k7_two_containerds_do_not_share_a_manager(t: &Test) {

@@ -21,8 +21,10 @@ mod h_generations;
 mod h_restart;
 mod i_footprint;
 mod j_permissions;
+mod k_limits;
 mod k_tenants;
 mod o_order;
+mod p_operator;
 mod s_security;
 mod table;
 mod wrapper;
@@ -73,6 +75,7 @@ const GO_FAILS: &[&str] = &[
 fn main() {
     let modules = [
         o_order::tests(),
+        p_operator::tests(),
         a_exits::tests(),
         b_latency::tests(),
         c_io::tests(),
@@ -85,6 +88,7 @@ fn main() {
         h_restart::tests(),
         i_footprint::tests(),
         j_permissions::tests(),
+        k_limits::tests(),
         k_tenants::tests(),
         s_security::tests(),
         table::tests(),

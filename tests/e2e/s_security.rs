@@ -87,18 +87,24 @@ fn failing_creates(t: &Test, daemon: &Arc<Daemon>, told: &mut Told) {
     });
     told.refused(
         "an overlay as root",
-        new().rootfs(vec![mount("overlay", "overlay", &["lowerdir=/nonexistent"])]).try_create(),
+        new()
+            .rootfs(|mounts| *mounts = vec![mount("overlay", "overlay", &["lowerdir=/nonexistent"])])
+            .try_create(),
     );
     told.refused("a network's file system as root", {
-        new().rootfs(vec![mount("cifs", "//127.0.0.1/share", &["username=user"])]).try_create()
+        new()
+            .rootfs(|mounts| *mounts = vec![mount("cifs", "//127.0.0.1/share", &["username=user"])])
+            .try_create()
     });
     told.refused("an option of containerd's as root", {
         let option = format!("X-containerd.key={CANARY}-containerd-option");
-        new().rootfs(vec![mount("overlay", "overlay", &[&option])]).try_create()
+        new().rootfs(|mounts| *mounts = vec![mount("overlay", "overlay", &[&option])]).try_create()
     });
     told.refused("a map that is none", {
         new()
-            .rootfs(vec![mount("bind", "/", &[&format!("uidmap={CANARY}-map"), "gidmap=0:0:1"])])
+            .rootfs(|mounts| {
+                *mounts = vec![mount("bind", "/", &[&format!("uidmap={CANARY}-map"), "gidmap=0:0:1"])]
+            })
             .try_create()
     });
     let text = new().spec.json.to_string();
@@ -214,7 +220,7 @@ fn no_secret_is_told_anywhere(t: &Test) {
     let mut told = Told::default();
     // The kernel reads no options of a bind, so this one is mounted.
     let root = mount("bind", &daemon.dir.join("rootfs").display().to_string(), &["rbind", "rw"]);
-    let container = secretive(t.container_of(&daemon)).rootfs(vec![root]).run();
+    let container = secretive(t.container_of(&daemon)).rootfs(|mounts| *mounts = vec![root]).run();
     container.io.out().expect(&format!("{CANARY}-output"));
     failing_creates(t, &daemon, &mut told);
     failing_execs(&container, &mut told);

@@ -227,6 +227,55 @@ cases! {
         lab.expect_no_exit();
     }
 
+    async fn d16_a_runtime_that_takes_long_does_not_keep_delete_from_answering(lab) {
+        let c = lab.plan("d16").fake().run().await;
+        let shim = c.shim().await;
+        shim.kill();
+        until("the shim is dead", || !shim.alive()).await;
+        c.close();
+        let init = Proc::of(c.pid());
+        lab.fake().set(&[on("delete").before(7000)]);
+        let since = Instant::now();
+        let answer = c.delete_command().await.unwrap();
+        // containerd kills it after five seconds.
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        assert_eq!((answer.pid, answer.exit_status), (c.pid(), 137));
+        assert!(!init.is_some_and(Proc::alive), "the end that is told of has come");
+        let state = lab.runtime_root().join(lab.namespace()).join("d16");
+        assert!(state.exists(), "the runtime was quicker than it was told to be");
+        c.forget();
+        until("the runtime has gone on", || !state.exists()).await;
+        lab.expect_no_exit();
+    }
+
+    async fn d16_what_is_being_made_when_the_shim_dies_is_not_made_after_delete(lab) {
+        let keeper = lab.plan("keeper").fake().group("d16").run().await;
+        lab.fake().set(&[on("create").of("d16").before(1500)]);
+        let c = lab.plan("d16").fake().group("d16").boot().await;
+        let shim = keeper.shim().await;
+        let creating = tokio::spawn({
+            let c = c.clone();
+            async move { c.create().await }
+        });
+        lab.fake().begun("create", 2).await;
+        shim.kill();
+        until("the shim is dead", || !shim.alive()).await;
+        c.close();
+        assert!(creating.await.unwrap().is_err());
+        let answer = c.delete_command().await.unwrap();
+        assert_eq!(answer.exit_status, 137);
+        assert_eq!(lab.fake().count("delete"), 1, "the runtime is asked once, when it has made it");
+        assert!(!lab.runtime_root().join(lab.namespace()).join("d16").exists());
+        keeper.close();
+        keeper.delete_command().await.unwrap();
+        keeper.forget();
+        // The end of the case finds a process that is left.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!lab.runtime_root().join(lab.namespace()).join("d16").exists());
+        c.forget();
+        lab.expect_no_exit();
+    }
+
     async fn d17_delete_uses_the_root_and_binary_of_the_options(lab) {
         let c = lab.plan("d17").fake().run().await;
         let shim = c.shim().await;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod deletion;
 mod events;
+mod fairness;
 mod latency;
 mod meetings;
 mod protocol;
@@ -35,6 +36,11 @@ const GO_FAILS: &[(&str, &str)] = &[
     ("c_output_can_go_to_a_file", "an exec's lines overwrite each other"),
     ("c5_close_io_before_start_is_remembered", "it is forgotten"),
     ("d14_the_delete_command_answers_the_recorded_exit", "the command knows 137 only"),
+    (
+        "d16_a_runtime_that_takes_long_does_not_keep_delete_from_answering",
+        "the command waits for the runtime",
+    ),
+    ("d16_what_is_being_made_when_the_shim_dies_is_not_made_after_delete", "it is made"),
     ("d16_delete_after_a_dead_shim_has_the_pid_and_137", "the command leaves the socket"),
     ("d17_delete_uses_the_root_and_binary_of_the_options", "the command leaves the socket"),
     ("d20_a_running_task_is_not_deleted", "the refusal is UNKNOWN"),

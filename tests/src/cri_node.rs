@@ -23,7 +23,7 @@ use crate::cri_setup::{GAM, configuration, found, network, programs};
 use crate::daemon::{PREFIX, remove};
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, gam_configuration};
+use crate::target::{Containerd, another_build, gam_configuration};
 use crate::{image, processes};
 
 /// The limit for the end of everything: a manager stays for a minute where a container was announced to it and containerd
@@ -40,6 +40,8 @@ pub struct Node {
     pub grouping: String,
     /// The pods' managers, by the pods' groups and ids.
     serving: Mutex<BTreeMap<(String, String), u32>>,
+    /// How many other builds of gam have been installed: each has groups of its own.
+    builds: AtomicU32,
     child: Mutex<Option<Child>>,
     cri: RwLock<Option<Cri>>,
     counter: AtomicU32,
@@ -57,10 +59,19 @@ impl Node {
     /// Where it does not come up.
     #[must_use]
     pub fn start(grouping: &str) -> Self {
-        Self::start_as(Containerd::from_env(), grouping, &configuration)
+        Self::start_on(grouping, Containerd::from_env())
     }
 
-    /// The same with this containerd, and the configuration that `configure` makes for the node's directory.
+    /// The same with another containerd than the environment's.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    #[must_use]
+    pub fn start_on(grouping: &str, containerd: Containerd) -> Self {
+        Self::start_as(containerd, grouping, &configuration)
+    }
+
+    /// The same with the configuration that `configure` makes for the node's directory.
     ///
     /// # Panics
     /// Where it does not come up.
@@ -82,6 +93,7 @@ impl Node {
             containerd,
             grouping: grouping.into(),
             serving: Mutex::default(),
+            builds: AtomicU32::new(0),
             child: Mutex::new(None),
             cri: RwLock::new(None),
             counter: AtomicU32::new(1),
@@ -210,7 +222,7 @@ impl Node {
     #[must_use]
     pub fn manager_of(&self, pid: u32) -> Option<u32> {
         let manager = processes::parent(pid).filter(|_| processes::lives(pid))?;
-        let program = fs::read_link(format!("/proc/{manager}/exe")).unwrap_or_default();
+        let program = processes::program(manager);
         if !processes::lives(pid) {
             return None;
         }
@@ -228,8 +240,9 @@ impl Node {
             "namespace" => namespace,
             _ => "",
         };
+        let group = format!("{} {group}", self.builds.load(Ordering::Relaxed));
         let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        serving.insert((group.into(), id.into()), manager);
+        serving.insert((group, id.into()), manager);
         let pairs = || serving.iter().map(|((group, _), manager)| (group, manager));
         for (one, its) in pairs() {
             for (other, others) in pairs() {
@@ -237,15 +250,24 @@ impl Node {
             }
         }
         let other = |pid: &u32| {
-            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+            let program = processes::program(*pid);
             program.to_string_lossy().contains("containerd-shim") && !program.ends_with(GAM)
         };
         let others: Vec<u32> = processes::of_directory(&self.dir).into_iter().filter(other).collect();
         assert!(others.is_empty(), "another shim runs: {others:?}");
     }
 
-    /// Forgets the pod `id`.
-    pub(crate) fn forget(&self, id: &str) {
+    /// Puts another build of gam in the place of the one that is there. The pods from now on have other managers.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn install_another_build(&self) {
+        another_build(&self.dir.join("bin").join(GAM));
+        self.builds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets who serves the pod `id`: its manager is not the one that its group has now.
+    pub fn forget(&self, id: &str) {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner).retain(|(_, pod), _| pod != id);
     }
 

@@ -70,13 +70,8 @@ impl Pod<'_> {
     /// # Panics
     /// Where another manager serves it.
     pub fn try_start(&self, config: ContainerConfig) -> Answer<String> {
-        let request = CreateContainer {
-            pod: self.id.clone(),
-            config: Some(config),
-            pod_config: Some(self.config.clone()),
-        };
         let cri = self.node.cri();
-        let created: ContainerId = cri.call("CreateContainer", request)?;
+        let created = self.create(config)?;
         let _: Empty = cri.call("StartContainer", created.clone())?;
         if let (Some(pods), Some(its)) =
             (self.node.manager_of(self.pid()), self.node.manager_of(self.pid_of(&created.id)))
@@ -84,6 +79,19 @@ impl Pod<'_> {
             assert_eq!(pods, its, "the pod's manager serves its containers");
         }
         Ok(created.id)
+    }
+
+    /// Creates a container.
+    ///
+    /// # Errors
+    /// What containerd answers.
+    pub fn create(&self, config: ContainerConfig) -> Answer<ContainerId> {
+        let request = CreateContainer {
+            pod: self.id.clone(),
+            config: Some(config),
+            pod_config: Some(self.config.clone()),
+        };
+        self.node.cri().call("CreateContainer", request)
     }
 
     /// The pid of the sandbox, 0 where it has ended.

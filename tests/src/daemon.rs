@@ -17,7 +17,7 @@ use crate::containerd_config::{WITHOUT_CRI, base};
 use crate::events::Recorder;
 use crate::leftovers::{self, CGROUP, MARK};
 use crate::poll::{self, LONG};
-use crate::target::{Containerd, Shim, gam_binary, gam_configuration, go_binary};
+use crate::target::{self, Containerd, Shim, gam_binary, gam_configuration, go_binary};
 use crate::{cgroup, image, processes};
 
 /// What the names of the directories begin with, in /tmp: the paths of sockets have to be short.
@@ -232,6 +232,14 @@ impl Daemon {
         *self.client.write().unwrap() = Some(client);
     }
 
+    /// Puts another build of the shim in the place of the one that is there.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn install_another_build(&self) {
+        target::another_build(&self.dir.join("bin").join(self.settings.shim.binary_name()));
+    }
+
     fn end(&self, signal: Signal) {
         *self.client.write().unwrap() = None;
         if let Some(mut child) = self.child.lock().unwrap().take() {
@@ -286,7 +294,7 @@ impl Daemon {
         processes::of_directory(&self.dir)
             .into_iter()
             .filter(|pid| Some(*pid) != daemon)
-            .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == shim))
+            .filter(|pid| processes::program(*pid) == shim)
             .collect()
     }
 

@@ -40,6 +40,14 @@ pub fn command(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_owned()
 }
 
+/// The path of a process's program, where that is or was before another was put in its place.
+#[must_use]
+pub fn program(pid: u32) -> PathBuf {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let text = path.to_string_lossy();
+    text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from)
+}
+
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold spaces and parentheses: the fields begin after the last of them.

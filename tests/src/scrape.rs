@@ -1,7 +1,8 @@
-//! Reading a manager's metrics: HTTP over its unix socket.
+//! Reading metrics, and what else is told over HTTP: from a manager's unix socket, or a TCP address.
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +24,22 @@ pub fn sockets(run: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// Where the socket does not answer, or not with status 200.
 pub fn get(socket: &Path, path: &str) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(slow(Duration::from_secs(10))))?;
+    exchange(stream, &socket.display().to_string(), path)
+}
+
+/// The body of `GET path` at a TCP address.
+///
+/// # Errors
+/// Where nothing answers there, or not with status 200.
+pub fn get_at(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(slow(Duration::from_secs(10))))?;
+    exchange(stream, &address.to_string(), path)
+}
+
+fn exchange(mut stream: impl Read + Write, whom: &str, path: &str) -> std::io::Result<String> {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: gam\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
@@ -32,7 +47,7 @@ pub fn get(socket: &Path, path: &str) -> std::io::Result<String> {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.lines().next().unwrap_or_default();
     if !status.contains(" 200 ") {
-        return Err(std::io::Error::other(format!("{}: GET {path}: {status}", socket.display())));
+        return Err(std::io::Error::other(format!("{whom}: GET {path}: {status}: {body}")));
     }
     if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return Ok(unchunk(body));

@@ -1,6 +1,8 @@
 //! What is tested, and on what: the switches of the suite, all in the environment.
 
 use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The shim under test: `GAM_E2E_SHIM`.
@@ -143,4 +145,18 @@ pub fn gam_binary() -> PathBuf {
 #[must_use]
 pub fn go_binary() -> PathBuf {
     env::var_os("GAM_E2E_GO").map_or_else(|| "/usr/bin/containerd-shim-runc-v2".into(), PathBuf::from)
+}
+
+/// Replaces the program `path` by another build of itself, as an installation does: written aside, and renamed. It does what
+/// the first did, for what comes after the end of an ELF file is not looked at.
+///
+/// # Panics
+/// Where it cannot be written.
+pub fn another_build(path: &Path) {
+    let aside = path.with_extension("new");
+    let mut bytes = fs::read(path).expect("the build that is installed");
+    bytes.extend_from_slice(b"another build\n");
+    fs::write(&aside, bytes).expect("writing another build");
+    fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)).expect("its mode");
+    fs::rename(&aside, path).expect("installing another build");
 }

@@ -1,8 +1,12 @@
-//! Upgrades of containerd in place: one state directory, containers running throughout.
+//! What containers and pods live through on three generations of containerd: upgrades of containerd in place, of gam, and
+//! the death of managers.
 //!
 //! `make upgrade` unpacks the three generations of Debian and runs it with gam.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod builds;
+mod killed;
 
 use std::fs;
 use std::sync::Arc;
@@ -18,7 +22,8 @@ use gam_tests::{poll, processes};
 gam_tests::tests![upgrade_in_place, upgrade_in_place_with_task_v3];
 
 fn main() {
-    main_of(tests(), &[], Duration::from_secs(120), Vec::new)
+    let all = [tests(), builds::tests(), killed::tests()].into_iter().flatten().collect();
+    main_of(all, &[], Duration::from_secs(120), Vec::new)
 }
 
 /// The generations in turn, the last of them a step back.

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::metrics::Bounds;
+use gam_task::tenant::Limits;
 
 fn read(text: &str) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
@@ -16,6 +18,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(config.grouping, Grouping::Namespace);
     assert_eq!(config.linger, Duration::from_secs(10));
     assert_eq!(config.metrics.listen, Listen::Group);
+    assert_eq!(config.metrics.bounds(), Bounds::default());
     assert_eq!(config.events.patience, Duration::from_secs(120));
 }
 
@@ -26,8 +29,19 @@ fn every_key_is_read() {
         linger = "1m30s"
         log_level = "debug"
         task_api = 3
+        [scheduler]
+        concurrency = 3
+        [limits]
+        containers = 100
+        execs = 0
+        copied_bytes_per_second = 1000
+        [limits.tenants."k8s.io/batch"]
+        containers = 5
         [metrics]
         listen = "tcp://127.0.0.1:9464"
+        max_tenants = 8
+        per_container = true
+        max_containers = 9
         [events]
         max_events = 5
         max_bytes = 6
@@ -35,16 +49,30 @@ fn every_key_is_read() {
         [runtime]
         BinaryName = "crun"
     "#;
+    let limits = TenantLimits {
+        containers: Some(100),
+        execs: Some(0),
+        copied_bytes_per_second: Some(1000),
+        tenants: [("k8s.io/batch".to_owned(), Limits { containers: Some(5), ..Limits::default() })].into(),
+    };
     let expected = Config {
         grouping: Grouping::Node,
         linger: Duration::from_secs(90),
         task_api: TaskApi::V3,
         log_level: LevelFilter::DEBUG,
-        metrics: Metrics { listen: Listen::Tcp("127.0.0.1:9464".parse().unwrap()) },
+        scheduler: Scheduler { concurrency: 3 },
+        limits,
+        metrics: Metrics {
+            listen: Listen::Tcp("127.0.0.1:9464".parse().unwrap()),
+            max_tenants: 8,
+            per_container: true,
+            max_containers: 9,
+        },
         events: Events { max_events: 5, max_bytes: 6, patience: Duration::from_secs(7) },
         runtime: Named { binary_name: Some("crun".into()), ..Named::default() },
     };
     assert_eq!(read(text).unwrap(), expected);
+    assert_eq!(expected.metrics.bounds(), Bounds { tenants: 8, containers: Some(9) });
     assert_eq!(read("grouping = \"pod\"").unwrap().grouping, Grouping::Pod);
 }
 
@@ -65,9 +93,9 @@ fn listen_has_four_forms() {
 }
 
 #[test]
-fn listen_becomes_an_address() {
-    let of = |listen: Listen| listen.address("/run/gam/x".as_ref()).map(|address| address.to_string());
-    assert_eq!(of(Listen::Group).unwrap(), "unix:///run/gam/x/metrics.sock");
+fn listen_becomes_an_address_of_the_node() {
+    let of = |listen: Listen| listen.node().map(|address| address.to_string());
+    assert_eq!(of(Listen::Group), None);
     assert_eq!(of(Listen::Unix("/m".into())).unwrap(), "unix:///m");
     assert_eq!(of(Listen::Tcp("[::1]:80".parse().unwrap())).unwrap(), "tcp://[::1]:80");
     assert_eq!(of(Listen::Off), None);
@@ -97,6 +125,8 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("\ngruping = \"pod\"", 2, "gruping"),
         ("grouping = \"Pod\"", 1, "Pod"),
         ("[metrics]\nport = 1", 2, "port"),
+        ("[metrics]\nmax_tenants = 0", 2, "at least 1"),
+        ("[metrics]\nper_container = 5", 2, "boolean"),
         ("\n[metric]", 2, "metric"),
         ("[metrics]\nlisten = \"localhost\"", 2, "localhost"),
         ("[metrics]\n\nlisten = \"tcp:///run/x\"", 3, "address"),
@@ -109,6 +139,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("linger = true", 1, "boolean"),
         ("log_level = \"loud\"", 1, "loud"),
         ("[events]\nmax_events = 0", 2, "at least 1"),
+        ("[scheduler]\nconcurrency = 0", 2, "at least 1"),
+        ("[limits]\npods = 1", 2, "pods"),
+        ("[limits.tenants.a]\n\nexecs = -1", 3, "-1"),
         ("[runtime]\nbinary_name = \"x\"", 2, "binary_name"),
         ("grouping = ", 1, ""),
     ] {

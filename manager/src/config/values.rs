@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{Error, Unexpected, Visitor};
@@ -11,35 +11,31 @@ use tracing::level_filters::LevelFilter;
 
 use crate::metrics::Address;
 
-/// The name of the metrics' socket in a group's directory.
-const SOCKET_NAME: &str = "metrics.sock";
-
 /// The longest duration that is taken: a day.
 const MAX_DURATION: Duration = Duration::from_secs(86_400);
 
-/// Where metrics are served.
+/// Where metrics are served besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Listen {
-    /// At a unix socket in the group's directory.
+    /// Nowhere else than at the group's own socket.
     #[default]
     Group,
-    /// At a unix socket with this path.
+    /// Those of the node, at a unix socket with this path.
     Unix(PathBuf),
-    /// At a TCP address.
+    /// Those of the node, at a TCP address.
     Tcp(SocketAddr),
-    /// Nowhere.
+    /// Nowhere, not at the group's own socket either.
     Off,
 }
 
 impl Listen {
-    /// The address to listen at, for the group whose directory is `directory`; none where metrics are off.
+    /// The node's address; none where the node has none.
     #[must_use]
-    pub fn address(&self, directory: &Path) -> Option<Address> {
+    pub fn node(&self) -> Option<Address> {
         match self {
-            Self::Group => Some(Address::Unix(directory.join(SOCKET_NAME))),
             Self::Unix(path) => Some(Address::Unix(path.clone())),
             Self::Tcp(address) => Some(Address::Tcp(*address)),
-            Self::Off => None,
+            Self::Group | Self::Off => None,
         }
     }
 }
@@ -122,7 +118,7 @@ impl Visitor<'_> for DurationVisitor {
 }
 
 /// Adds up whole numbers that each have a unit: h, m, s or ms.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {

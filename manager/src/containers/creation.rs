@@ -1,5 +1,7 @@
 //! A Create at work.
 
+use std::time::SystemTime;
+
 use tokio_util::sync::CancellationToken;
 
 use crate::server::ConnectionId;
@@ -9,13 +11,20 @@ use crate::server::ConnectionId;
 pub struct Creation {
     /// The connection that asked for it.
     pub connection: ConnectionId,
+    /// When it was asked for.
+    pub since: SystemTime,
     abandoned: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Creation {
     pub(super) fn new(connection: ConnectionId) -> Self {
-        Self { connection, abandoned: CancellationToken::new(), ended: CancellationToken::new() }
+        Self {
+            connection,
+            since: SystemTime::now(),
+            abandoned: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Says that nobody wants the container any more: it is undone when it has been made.

@@ -66,16 +66,58 @@ impl Client {
         self.exchange(question).map_err(|source| ControlError::Silent { path: self.path.clone(), source })
     }
 
-    fn exchange(&mut self, question: &Question) -> io::Result<Answer> {
+    /// Asks for what happens from now on, which is then read for as long as it takes.
+    ///
+    /// # Errors
+    /// [`ControlError::Silent`] as for [`ask`](Self::ask), also if the manager cannot tell.
+    pub fn follow(mut self) -> Result<Followed, ControlError> {
+        let silent = |path: &Path, source| ControlError::Silent { path: path.to_path_buf(), source };
+        self.send(&Question::Events).map_err(|source| silent(&self.path, source))?;
+        let mut followed = Followed { reader: BufReader::new(self.stream) };
+        match followed.next_answer() {
+            Ok(Some(Answer::Following)) => {}
+            Ok(Some(Answer::Failed(text))) => return Err(silent(&self.path, io::Error::other(text))),
+            Ok(_) => return Err(silent(&self.path, io::ErrorKind::UnexpectedEof.into())),
+            Err(source) => return Err(silent(&self.path, source)),
+        }
+        followed.reader.get_ref().set_read_timeout(None).map_err(|source| silent(&self.path, source))?;
+        Ok(followed)
+    }
+
+    fn send(&mut self, question: &Question) -> io::Result<()> {
         let mut line = serde_json::to_vec(question)?;
         line.push(b'\n');
-        self.stream.write_all(&line)?;
+        self.stream.write_all(&line)
+    }
+
+    fn exchange(&mut self, question: &Question) -> io::Result<Answer> {
+        self.send(question)?;
         let mut answer = String::new();
         BufReader::new(&self.stream).take(LONGEST << 10).read_line(&mut answer)?;
         if answer.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+/// What a manager tells one who follows it.
+#[derive(Debug)]
+pub struct Followed {
+    reader: BufReader<UnixStream>,
+}
+
+impl Followed {
+    /// Waits for what happens next; none once the manager has left.
+    ///
+    /// # Errors
+    /// What reading answers; `InvalidData` for a line that is no answer.
+    pub fn next_answer(&mut self) -> io::Result<Option<Answer>> {
+        let mut line = String::new();
+        match (&mut self.reader).take(LONGEST).read_line(&mut line)? {
+            0 => Ok(None),
+            _ => Ok(Some(serde_json::from_str(&line)?)),
+        }
     }
 }
 

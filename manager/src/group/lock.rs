@@ -26,6 +26,14 @@ impl Lock {
         }
     }
 
+    /// Waits for the lock of a group; none where the group is there no more.
+    ///
+    /// # Errors
+    /// What open(2) and flock(2) answer.
+    pub fn take_existing(group: &Group) -> io::Result<Option<Self>> {
+        attempt(group, FlockArg::LockExclusive)
+    }
+
     /// Takes the lock if nobody has it.
     ///
     /// # Errors
@@ -74,5 +82,8 @@ mod tests {
         let _second = waiter.join().unwrap();
         assert!(group.directory.join("lock").exists());
         assert!(Lock::try_take(&group).unwrap().is_none());
+        let never = Group::at("n", &run.path().join("n"));
+        assert!(Lock::take_existing(&never).unwrap().is_none());
+        assert!(!never.directory.exists());
     }
 }

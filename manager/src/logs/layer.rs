@@ -18,13 +18,12 @@ const QUIET: [&str; 4] = ["h2", "hyper", "hyper_util", "ttrpc"];
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Logs {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let root = metadata.target().split("::").next().unwrap_or_default();
-        let level =
-            if QUIET.contains(&root) { self.shared.level.min(LevelFilter::WARN) } else { self.shared.level };
+        let level = if QUIET.contains(&root) { self.level().min(LevelFilter::WARN) } else { self.level() };
         *metadata.level() <= level
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.shared.level)
+        Some(self.level())
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {

@@ -102,7 +102,7 @@ fn name_of(level: Level) -> &'static str {
 }
 
 /// A time as RFC 3339 has it, in UTC with nine digits of fraction.
-pub(super) fn timestamp(at: SystemTime) -> String {
+pub(crate) fn timestamp(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

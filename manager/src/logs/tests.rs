@@ -125,6 +125,26 @@ fn c15_a_full_fifo_blocks_nobody_and_what_it_does_not_take_is_counted() {
 }
 
 #[test]
+fn the_level_can_be_changed_while_lines_are_written() {
+    let (_dir, logs, _) = logs(false);
+    let mut a = Bundle::new();
+    logs.add(&key("a"), a.dir.path());
+    let say = |text: &str| tracing::debug!(container = %key("a"), "{text}");
+    logging(&logs, || {
+        say("too early");
+        logs.set_level(LevelFilter::DEBUG);
+        assert_eq!(logs.level(), LevelFilter::DEBUG);
+        say("wanted");
+        logs.set_level(level_named("error").unwrap());
+        say("too late");
+        tracing::warn!(container = %key("a"), "a warning");
+    });
+    let text = a.text();
+    assert!(text.lines().count() == 1 && text.contains("msg=wanted"), "{text}");
+    assert!(level_named("loud").is_none());
+}
+
+#[test]
 fn lines_wait_for_a_containerd_that_comes_back() {
     let (_dir, logs, _) = logs(false);
     let mut a = Bundle::new();
@@ -232,6 +252,6 @@ fn times_are_those_of_date() {
             .args(["-u", "+%Y-%m-%dT%H:%M:%S.%NZ", "-d", &format!("@{seconds}")])
             .output();
         let expected = String::from_utf8(output.unwrap().stdout).unwrap();
-        assert_eq!(line::timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), expected.trim_end());
+        assert_eq!(timestamp(UNIX_EPOCH + Duration::from_secs(seconds)), expected.trim_end());
     }
 }

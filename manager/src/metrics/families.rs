@@ -3,8 +3,8 @@
 use gam_task::telemetry::Stream;
 use prometheus::core::Collector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result,
+    CounterVec, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result,
 };
 
 /// The upper bounds of the durations' buckets, in seconds: from a State that is answered from memory to what containerd
@@ -41,6 +41,11 @@ impl Families {
         labels: &[&str],
     ) -> Result<IntCounterVec> {
         self.keep(name, IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Counters of what is no whole number.
+    pub(super) fn sums(&mut self, name: &'static str, help: &str, labels: &[&str]) -> Result<CounterVec> {
+        self.keep(name, CounterVec::new(Opts::new(name, help), labels))
     }
 
     pub(super) fn gauge(&mut self, name: &'static str, help: &str) -> Result<IntGauge> {

@@ -9,6 +9,8 @@ use std::os::unix::net as unix;
 use std::path::{Path, PathBuf};
 
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// An address that metrics are served at.
@@ -76,13 +78,10 @@ fn bind_unix(path: &Path) -> io::Result<(unix::UnixListener, SocketFile)> {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{path:?} is not a socket")));
         }
-        Ok(_) => match unix::UnixStream::connect(path) {
-            Ok(_) => {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{path:?} is being served")));
-            }
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
-            Err(e) => return Err(e),
-        },
+        Ok(_) if is_served(path)? => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{path:?} is being served")));
+        }
+        Ok(_) => {}
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     }
@@ -103,6 +102,17 @@ fn bind_unix(path: &Path) -> io::Result<(unix::UnixListener, SocketFile)> {
             let _ = fs::remove_file(&beside);
             Err(e)
         }
+    }
+}
+
+/// Whether anybody listens there. One who is too busy to accept does, and is not waited for.
+fn is_served(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 

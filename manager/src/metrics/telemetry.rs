@@ -1,18 +1,31 @@
 //! The writers: what containers, the server and the publisher report.
 
+use gam_task::admission::Class;
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::{Quota, Tenant};
 
 use super::{Duration, Metrics, clamped};
-use crate::publisher::Observer;
+use crate::publisher::{Dropped, EXIT, Observer};
 
 impl Telemetry for Metrics {
-    fn runtime_command(&self, command: &'static str, took: Duration, ok: bool) {
+    fn runtime_command(&self, tenant: Option<&Tenant>, command: &'static str, took: Duration, ok: bool) {
         self.command_seconds.with_label_values(&[command]).observe(took.as_secs_f64());
         // Looked up either way, so that a rate can be taken from the first failure on.
         let failures = self.command_failures.with_label_values(&[command]);
         if !ok {
             failures.inc();
         }
+        if let Some(tenant) = tenant {
+            self.tenants.command(tenant, took);
+        }
+    }
+
+    fn queued(&self, class: Class, waited: Duration) {
+        self.queue_seconds.with_label_values(&[class.name()]).observe(waited.as_secs_f64());
+    }
+
+    fn limited(&self, quota: Quota) {
+        self.limited.with_label_values(&[quota.name()]).inc();
     }
 
     fn copied(&self, stream: Stream, bytes: u64) {
@@ -32,8 +45,9 @@ impl Telemetry for Metrics {
         self.oldest_zombie.set(oldest.as_secs_f64());
     }
 
-    fn oom_kills(&self, kills: u64) {
+    fn oom_kills(&self, tenant: &Tenant, kills: u64) {
         self.oom_kills.inc_by(kills);
+        self.tenants.oom_kills(tenant, kills);
     }
 
     fn cgroup_left(&self) {
@@ -65,9 +79,10 @@ impl Metrics {
         self.events_retried.inc();
     }
 
-    /// An event was given up for `reason`, one of a few words.
-    pub fn events_dropped(&self, reason: &'static str, count: u64) {
-        self.events_dropped.with_label_values(&[reason]).inc_by(count);
+    /// Events were given up for `reason`, one of a few words.
+    pub fn events_dropped(&self, reason: &'static str, dropped: Dropped) {
+        self.events_dropped.with_label_values(&[reason]).inc_by(dropped.events);
+        self.exits_lost.inc_by(dropped.exits);
     }
 
     /// containerd has taken the event of a process's end, `after` it was reaped.
@@ -89,12 +104,12 @@ impl Observer for Metrics {
         self.event_retried();
     }
 
-    fn dropped(&self, reason: &'static str, count: u64) {
-        self.events_dropped(reason, count);
+    fn dropped(&self, reason: &'static str, dropped: Dropped) {
+        self.events_dropped(reason, dropped);
     }
 
     fn acknowledged(&self, topic: &'static str, since: Duration) {
-        if topic == "/tasks/exit" {
+        if topic == EXIT {
             self.exit_acknowledged(since);
         }
     }

@@ -4,15 +4,32 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Mutex;
 
+use gam_task::cgroup::Usage;
+use gam_task::id::Key;
+use gam_task::spec::{Spec, annotation};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::Tenant;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::http::{Limits, serve_within};
+use super::http::{Content, Limits};
+use super::serve::start;
 use super::*;
+use crate::publisher::Dropped;
+use gam_task::admission::Class;
+use gam_task::tenant::Quota;
 
 fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new().unwrap())
+    Arc::new(Metrics::new(Bounds { tenants: 2, containers: Some(1) }).unwrap())
+}
+
+fn serve(address: &Address) -> std::io::Result<Handle> {
+    serve_within(address, Limits::default())
+}
+
+fn serve_within(address: &Address, limits: Limits) -> std::io::Result<Handle> {
+    start(address, Content::Group { name: "g".into(), metrics: metrics() }, None, limits)
 }
 
 /// Sends a request and reads all that comes.
@@ -29,26 +46,60 @@ impl Tasks for Two {
     fn by_state(&self) -> Vec<(&'static str, usize)> {
         vec![("running", 2), ("stopped", 0)]
     }
+
+    fn by_tenant(&self) -> Vec<(Tenant, usize)> {
+        vec![(tenant("red"), 2)]
+    }
+
+    fn usage(&self, most: usize) -> (Vec<ContainerUsage>, usize) {
+        let usage = Usage { memory: Some(4096), cpu: Some(Duration::from_millis(1500)), pids: Some(3) };
+        let one = |id| ContainerUsage {
+            tenant: tenant("red"),
+            key: Key::new("k8s.io", id).unwrap(),
+            sandbox: Some("s".into()),
+            usage,
+            oom_kills: 4,
+        };
+        (["a", "b"].into_iter().take(most).map(one).collect(), 2 - most)
+    }
+}
+
+struct Slow;
+
+impl Requests for Slow {
+    fn oldest(&self) -> Duration {
+        Duration::from_millis(2500)
+    }
+}
+
+/// A tenant of Kubernetes.
+fn tenant(name: &str) -> Tenant {
+    let mut spec = Spec::default();
+    spec.annotations.insert(annotation::SANDBOX_NAMESPACE.to_owned(), name.to_owned());
+    Tenant::of(&Key::new("k8s.io", "x").unwrap(), &spec)
 }
 
 /// Calls every writer once.
 fn drive(metrics: &Metrics) {
     let second = Duration::from_secs(1);
     for stream in [Stream::Stdin, Stream::Stdout, Stream::Stderr, Stream::Terminal] {
+        metrics.queued(Class::Make, Duration::from_millis(1));
+        metrics.limited(Quota::Execs);
         metrics.copied(stream, 10);
         metrics.dropped(stream, 3);
     }
-    metrics.runtime_command("create", second, true);
-    metrics.runtime_command("create", second, false);
+    metrics.runtime_command(Some(&tenant("red")), "create", second, true);
+    metrics.runtime_command(None, "create", second, false);
     metrics.orphan_reaped();
     metrics.zombies(4, second);
-    metrics.oom_kills(5);
+    metrics.oom_kills(&tenant("red"), 5);
+    metrics.watch_requests(Arc::new(Slow));
     metrics.cgroup_left();
     metrics.answered("State", "OK", second);
     metrics.events_queued(6, 7);
     metrics.event_sent("ttrpc");
     metrics.event_retried();
-    metrics.events_dropped("full", 1);
+    metrics.events_dropped("full", Dropped { events: 3, exits: 2 });
     metrics.exit_acknowledged(second);
     metrics.watch_tasks(Arc::new(Two));
     // A file that cannot be made takes no line.
@@ -85,6 +136,8 @@ fn every_metric_has_a_help_text_and_a_writer() {
         "gam_tasks{state=\"stopped\"} 0",
         "gam_requests_total{code=\"OK\",method=\"State\"} 1",
         "gam_runtime_command_failures_total{command=\"create\"} 1",
+        "gam_runtime_queue_seconds_count{class=\"make\"} 1",
+        "gam_limits_reached_total{limit=\"execs\"} 1",
         "gam_runtime_command_duration_seconds_count{command=\"create\"} 2",
         "gam_stream_bytes_total{stream=\"stderr\"} 10",
         "gam_stream_dropped_bytes_total{stream=\"terminal\"} 3",
@@ -93,7 +146,14 @@ fn every_metric_has_a_help_text_and_a_writer() {
         "gam_oom_kills_total 5",
         "gam_events_queued 6",
         "gam_events_queued_bytes 7",
-        "gam_events_dropped_total{reason=\"full\"} 1",
+        "gam_events_dropped_total{reason=\"full\"} 3",
+        "gam_exits_lost_total 2",
+        "gam_request_oldest_seconds 2.5",
+        "gam_tenant_containers{tenant=\"k8s.io/red\"} 2",
+        "gam_tenant_runtime_commands_total{tenant=\"k8s.io/red\"} 1",
+        "gam_tenant_runtime_command_seconds_total{tenant=\"k8s.io/red\"} 1",
+        "gam_tenant_oom_kills_total{tenant=\"k8s.io/red\"} 5",
+        "gam_containers_not_shown 1",
         "gam_log_lines_dropped_total 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
@@ -107,6 +167,14 @@ fn a_state_that_no_task_is_in_any_more_is_not_told_and_dropped_lines_are_told_on
         fn by_state(&self) -> Vec<(&'static str, usize)> {
             std::mem::take(&mut self.0.lock().unwrap())
         }
+
+        fn by_tenant(&self) -> Vec<(Tenant, usize)> {
+            Vec::new()
+        }
+
+        fn usage(&self, _: usize) -> (Vec<ContainerUsage>, usize) {
+            (Vec::new(), 0)
+        }
     }
     let metrics = metrics();
     metrics.watch_tasks(Arc::new(Once(Mutex::new(vec![("paused", 1)]))));
@@ -118,7 +186,7 @@ fn a_state_that_no_task_is_in_any_more_is_not_told_and_dropped_lines_are_told_on
 
 #[test]
 fn http_over_tcp() {
-    let handle = serve(&Address::Tcp("127.0.0.1:0".parse().unwrap()), metrics()).unwrap();
+    let handle = serve(&Address::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
     let Address::Tcp(address) = *handle.address() else { panic!() };
     let connect = || TcpStream::connect(address).unwrap();
     let answer = ask(connect(), "GET /metrics");
@@ -140,10 +208,10 @@ fn k9_a_unix_socket_is_the_owners_only_and_goes_with_its_server() {
     let address = Address::Unix(path.clone());
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists(), "a stale socket");
-    let handle = serve(&address, metrics()).unwrap();
+    let handle = serve(&address).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(ask(UnixStream::connect(&path).unwrap(), "GET /metrics").contains("gam_threads "));
-    let second = serve(&address, metrics()).err().unwrap();
+    let second = serve(&address).err().unwrap();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
     assert!(
         ask(UnixStream::connect(&path).unwrap(), "GET /healthz").ends_with("ok\n"),
@@ -158,22 +226,22 @@ fn only_a_socket_is_replaced_and_only_its_own_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("metrics.sock");
     fs::write(&path, "kept").unwrap();
-    assert!(serve(&Address::Unix(path.clone()), metrics()).is_err());
+    assert!(serve(&Address::Unix(path.clone())).is_err());
     assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
     fs::remove_file(&path).unwrap();
-    let handle = serve(&Address::Unix(path.clone()), metrics()).unwrap();
+    let handle = serve(&Address::Unix(path.clone())).unwrap();
     fs::remove_file(&path).unwrap();
     fs::write(&path, "another's").unwrap();
     drop(handle);
     assert_eq!(fs::read_to_string(&path).unwrap(), "another's");
     let long = Path::new("/tmp").join("x".repeat(120));
-    assert!(serve(&Address::Unix(long), metrics()).is_err());
+    assert!(serve(&Address::Unix(long)).is_err());
 }
 
 #[test]
 fn clients_that_say_nothing_hold_the_server_only_for_so_long() {
     let limits = Limits { connections: 2, head: Duration::from_millis(200), whole: Duration::from_secs(30) };
-    let handle = serve_within(&Address::Tcp("127.0.0.1:0".parse().unwrap()), metrics(), limits).unwrap();
+    let handle = serve_within(&Address::Tcp("127.0.0.1:0".parse().unwrap()), limits).unwrap();
     let Address::Tcp(address) = *handle.address() else { panic!() };
     let mut idle: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert!(ask(TcpStream::connect(address).unwrap(), "GET /healthz").ends_with("ok\n"));
@@ -181,4 +249,67 @@ fn clients_that_say_nothing_hold_the_server_only_for_so_long() {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "it is closed without an answer");
     }
+}
+
+#[test]
+fn tenants_above_the_bound_are_counted_together_until_others_have_gone() {
+    struct Live(Mutex<Vec<(Tenant, usize)>>);
+    impl Tasks for Live {
+        fn by_state(&self) -> Vec<(&'static str, usize)> {
+            Vec::new()
+        }
+
+        fn by_tenant(&self) -> Vec<(Tenant, usize)> {
+            self.0.lock().unwrap().clone()
+        }
+
+        fn usage(&self, _: usize) -> (Vec<ContainerUsage>, usize) {
+            (Vec::new(), 0)
+        }
+    }
+    let metrics = metrics();
+    let all = ["a", "b", "c", "d"].map(tenant);
+    let live = Arc::new(Live(Mutex::new(all.iter().map(|tenant| (tenant.clone(), 1)).collect())));
+    metrics.watch_tasks(Arc::clone(&live) as _);
+    for tenant in &all {
+        metrics.runtime_command(Some(tenant), "create", Duration::from_secs(2), true);
+        metrics.oom_kills(tenant, 1);
+    }
+    let text = metrics.scrape().unwrap();
+    for line in [
+        "gam_tenant_runtime_command_seconds_total{tenant=\"k8s.io/a\"} 2",
+        "gam_tenant_runtime_command_seconds_total{tenant=\"other\"} 4",
+        "gam_tenant_oom_kills_total{tenant=\"other\"} 2",
+        "gam_tenant_containers{tenant=\"k8s.io/b\"} 1",
+        "gam_tenant_containers{tenant=\"other\"} 2",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("k8s.io/c"), "{text}");
+    // One has gone: its place is the next tenant's.
+    live.0.lock().unwrap().remove(0);
+    let _ = metrics.scrape().unwrap();
+    metrics.runtime_command(Some(&all[2]), "create", Duration::from_secs(1), true);
+    let text = metrics.scrape().unwrap();
+    assert!(!text.contains("k8s.io/a\""), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("gam_tenant_runtime_commands_total{")).count(), 3);
+}
+
+#[test]
+fn a_container_that_has_gone_takes_its_series_with_it() {
+    let series = |text: &str| text.lines().filter(|line| line.starts_with("gam_container_")).count();
+    let metrics = metrics();
+    metrics.watch_tasks(Arc::new(Two));
+    let text = metrics.scrape().unwrap();
+    assert_eq!(series(&text), 4, "{text}");
+    let labels = "{container=\"a\",namespace=\"k8s.io\",sandbox=\"s\",tenant=\"k8s.io/red\"}";
+    for line in ["memory_bytes L 4096", "cpu_seconds_total L 1.5", "pids L 3", "oom_kills_total L 4"] {
+        let line = format!("gam_container_{}", line.replace(" L", labels));
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(metrics.registry.gather().iter().all(|one| !one.name().starts_with("gam_container_")));
+    let without = Metrics::new(Bounds::default()).unwrap();
+    without.watch_tasks(Arc::new(Two));
+    let text = without.scrape().unwrap();
+    assert!(series(&text) == 0 && text.contains("gam_containers_not_shown 0\n"), "{text}");
 }

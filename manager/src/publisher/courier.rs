@@ -8,6 +8,7 @@ use gam_task::id::Key;
 use gam_task::reaper::Reaper;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::dropped::Dropped;
 use super::encode::Parcel;
 use super::link::{Link, Outcome};
 use super::road::{Number, Road};
@@ -195,13 +196,13 @@ impl Courier {
             }
             Outcome::Refused(why) => {
                 tracing::error!(container = %key, topic, why, "containerd refused an event, which is dropped");
-                self.drop_it(key, "refused", why);
+                self.drop_it(flight, "refused", why);
             }
             Outcome::Failed(why) => {
                 let failures = self.shared.lock().fail(key);
                 if failures >= self.shared.limits.failures {
                     tracing::error!(container = %key, topic, why, failures, "an event is dropped");
-                    return self.drop_it(key, "failed", why);
+                    return self.drop_it(flight, "failed", why);
                 }
                 tracing::debug!(container = %key, topic, why, failures, "an event is sent again later");
                 let pause = REST.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(REST.1);
@@ -222,9 +223,9 @@ impl Courier {
         }
     }
 
-    fn drop_it(&self, key: &Key, reason: &'static str, why: String) {
+    fn drop_it(&self, flight: &Flight, reason: &'static str, why: String) {
         self.shared.status().last_error = Some(why);
-        self.shared.done(key, |observer| observer.dropped(reason, 1));
+        self.shared.done(&flight.key, |observer| observer.dropped(reason, Dropped::parcel(&flight.parcel)));
     }
 
     fn retried(&self, why: String) {

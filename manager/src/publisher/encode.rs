@@ -13,6 +13,8 @@ use protobuf::well_known_types::any::Any;
 use protobuf::well_known_types::timestamp::Timestamp;
 use protobuf::{Message as _, MessageField};
 
+use super::dropped::EXIT;
+
 /// An event, encoded once however often it is sent.
 #[derive(Debug)]
 pub(super) struct Parcel {
@@ -70,7 +72,7 @@ fn message(id: &str, what: &What) -> protobuf::Result<(&'static str, Any)> {
         What::Oom => about("/tasks/oom", &events::TaskOOM { container_id, ..Default::default() }),
         What::Exited { exec_id, pid, exit } => {
             let process = exec_id.as_deref().unwrap_or(id);
-            about("/tasks/exit", &task_exit(container_id, process, *pid, exit))
+            about(EXIT, &task_exit(container_id, process, *pid, exit))
         }
         What::Deleted { pid, exit } => about("/tasks/delete", &task_delete(container_id, *pid, exit)),
         What::ExecAdded { exec_id } => {

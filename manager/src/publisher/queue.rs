@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use gam_task::id::Key;
 
+use super::dropped::Dropped;
 use super::encode::Parcel;
 
 /// Collections that grew beyond this are given back when they are empty.
@@ -61,10 +62,10 @@ enum Head {
 pub(super) enum Pushed {
     /// It is kept.
     Kept,
-    /// It is kept, and so many older ones were dropped for it; whether that had not happened for a while.
-    Overflow { dropped: u64, news: bool },
+    /// It is kept, and older ones were dropped for it; whether that had not happened for a while.
+    Overflow { dropped: Dropped, news: bool },
     /// It is not kept, because the publisher stops.
-    Stopping,
+    Stopping(Dropped),
 }
 
 impl Queue {
@@ -106,7 +107,7 @@ impl Queue {
     /// Appends an event to its container's lane. Over the bounds, the oldest events of the longest lanes go.
     pub(super) fn push(&mut self, key: &Key, parcel: Arc<Parcel>) -> Pushed {
         if self.closed || (self.leaving && parcel.left_to_containerd) {
-            return Pushed::Stopping;
+            return Pushed::Stopping(self.lost(&parcel));
         }
         self.events += 1;
         self.bytes += parcel.request.len();
@@ -116,18 +117,24 @@ impl Queue {
         });
         lane.bytes += parcel.request.len();
         lane.events.push_back(Waiting { parcel, failures: 0 });
-        let mut dropped = 0;
-        while (self.events > self.most_events || self.bytes > self.most_bytes) && self.drop_oldest() {
-            dropped += 1;
+        let mut dropped = Dropped::default();
+        while self.events > self.most_events || self.bytes > self.most_bytes {
+            let Some(oldest) = self.drop_oldest() else { break };
+            dropped.add(oldest);
         }
-        if dropped == 0 {
+        if dropped.events == 0 {
             return Pushed::Kept;
         }
         Pushed::Overflow { dropped, news: !std::mem::replace(&mut self.overflowing, true) }
     }
 
-    /// Drops the oldest event of the longest lane, but none that is in flight; whether there was one.
-    fn drop_oldest(&mut self) -> bool {
+    /// What it means that an event is not sent: after [`leave`](Self::leave) containerd publishes some itself.
+    fn lost(&self, parcel: &Parcel) -> Dropped {
+        if self.leaving && parcel.left_to_containerd { Dropped::left(1) } else { Dropped::parcel(parcel) }
+    }
+
+    /// Drops the oldest event of the longest lane, but none that is in flight; none if there was none.
+    fn drop_oldest(&mut self) -> Option<Dropped> {
         let by_events = self.events > self.most_events;
         let longest = self
             .lanes
@@ -135,17 +142,17 @@ impl Queue {
             .filter(|(_, lane)| lane.droppable() > 0)
             .max_by_key(|(_, lane)| if by_events { lane.droppable() } else { lane.bytes })
             .map(|(key, _)| key.clone());
-        let Some(key) = longest else { return false };
-        let Some(lane) = self.lanes.get_mut(&key) else { return false };
+        let key = longest?;
+        let lane = self.lanes.get_mut(&key)?;
         let oldest = usize::from(lane.head == Head::Flying);
-        let Some(waiting) = lane.events.remove(oldest) else { return false };
+        let waiting = lane.events.remove(oldest)?;
         let bytes = waiting.parcel.request.len();
         lane.bytes -= bytes;
         self.forget(1, bytes);
         if self.lanes.get(&key).is_some_and(|lane| lane.events.is_empty()) {
             self.remove(&key);
         }
-        true
+        Some(self.lost(&waiting.parcel))
     }
 
     /// Takes the next event that may be sent: it is in flight now.
@@ -217,7 +224,7 @@ impl Queue {
     }
 
     /// From now on takes no event that containerd publishes itself, and drops those that are not in flight.
-    pub(super) fn leave(&mut self) -> u64 {
+    pub(super) fn leave(&mut self) -> Dropped {
         self.leaving = true;
         let (mut dropped, mut freed) = (0, 0);
         for lane in self.lanes.values_mut() {
@@ -245,18 +252,21 @@ impl Queue {
             self.remove(key);
         }
         self.forget(dropped, freed);
-        dropped.try_into().unwrap_or(u64::MAX)
+        Dropped::left(dropped)
     }
 
     /// From now on takes nothing, and drops everything, in flight or not.
-    pub(super) fn close(&mut self) -> u64 {
+    pub(super) fn close(&mut self) -> Dropped {
         self.closed = true;
-        let dropped = self.events;
+        let mut dropped = Dropped::default();
+        for waiting in self.lanes.values().flat_map(|lane| &lane.events) {
+            dropped.add(self.lost(&waiting.parcel));
+        }
         self.lanes.clear();
         self.ready.clear();
         self.resting.clear();
         self.forget(self.events, self.bytes);
-        dropped.try_into().unwrap_or(u64::MAX)
+        dropped
     }
 
     fn remove(&mut self, key: &Key) {

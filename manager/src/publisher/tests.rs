@@ -33,6 +33,7 @@ const LONG: Duration = Duration::from_secs(60);
 struct Tally {
     sent: Mutex<HashMap<&'static str, u64>>,
     dropped: Mutex<HashMap<&'static str, u64>>,
+    exits_lost: AtomicU64,
     acknowledged: Mutex<Vec<&'static str>>,
     retried: AtomicU64,
     queued: Mutex<(usize, usize)>,
@@ -48,8 +49,9 @@ impl Observer for Tally {
     fn retried(&self) {
         self.retried.fetch_add(1, Ordering::SeqCst);
     }
-    fn dropped(&self, reason: &'static str, count: u64) {
-        *self.dropped.lock().unwrap().entry(reason).or_default() += count;
+    fn dropped(&self, reason: &'static str, dropped: Dropped) {
+        *self.dropped.lock().unwrap().entry(reason).or_default() += dropped.events;
+        self.exits_lost.fetch_add(dropped.exits, Ordering::SeqCst);
     }
     fn acknowledged(&self, topic: &'static str, _: Duration) {
         self.acknowledged.lock().unwrap().push(topic);
@@ -142,7 +144,7 @@ fn serve(path: &Path, seen: &Arc<Seen>, mood: Mood) -> Server {
     let _ = std::fs::remove_file(path);
     let listener = tokio::net::UnixListener::bind(path).unwrap();
     let service = forward::create_events(Arc::new(Daemon { seen: Arc::clone(seen), mood }));
-    Server::start(listener, service, Arc::clone(seen) as _)
+    Server::start(listener, service, Arc::clone(seen) as _, Arc::default())
 }
 
 /// A daemon's gRPC side at `path`, which answers with `code`.
@@ -443,15 +445,17 @@ async fn d14_exits_of_init_are_left_to_containerd_and_the_others_are_not() {
     tokio::join!(publisher.stop_leaving_exits(Duration::from_millis(300)), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!((publisher.pending(), stage.tally.dropped_for("stopping")), (1, 2));
+        assert_eq!(stage.tally.exits_lost.load(Ordering::SeqCst), 0);
     });
     assert_eq!(stage.tally.dropped_for("stopping"), 3);
+    assert_eq!(stage.tally.exits_lost.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn a_daemon_without_the_ttrpc_service_gets_its_events_by_grpc() {
     let stage = Stage::new();
     let listener = tokio::net::UnixListener::bind(stage.path("ttrpc")).unwrap();
-    let _server = Server::start(listener, HashMap::new(), Arc::clone(&stage.seen) as _);
+    let _server = Server::start(listener, HashMap::new(), Arc::clone(&stage.seen) as _, Arc::default());
     let grpc = serve_grpc(&stage.path("grpc"), &stage.seen, "0");
     let publisher = stage.publisher(stage.addresses(), Limits::default());
     for n in 0..20 {

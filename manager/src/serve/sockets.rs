@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use gam_protos::services;
 use gam_protos::task::Task;
+use gam_task::record;
 use tokio::net::UnixListener;
 
 use crate::bootstrap;
@@ -78,10 +79,21 @@ impl Sockets {
         let listener = listen(&path).map_err(|source| SocketError::Listen { path: path.clone(), source })?;
         let task: Arc<dyn Task + Send + Sync> =
             Arc::new(TaskService::new(Arc::clone(manager), Arc::clone(namespace)));
-        let server = Server::start(listener, services::task(&task), Arc::new(Observed(Arc::clone(manager))));
+        let observer = Arc::new(Observed(Arc::clone(manager)));
+        let server = Server::start(listener, services::task(&task), observer, Arc::clone(&manager.calls));
         let answer = address(&path);
         open.insert(Arc::clone(namespace), Socket { path, server: Arc::new(server) });
+        self.list(&open);
         Ok(answer)
+    }
+
+    /// Writes down which sockets there are, for whoever cleans up after a manager that was killed.
+    fn list(&self, open: &BTreeMap<Arc<str>, Socket>) {
+        let lines: String = open.values().map(|socket| format!("{}\n", socket.path.display())).collect();
+        let file = self.group.sockets_file();
+        if let Err(error) = record::replace(&file, lines.as_bytes(), 0o600) {
+            tracing::warn!(path = %file.display(), %error, "the list of sockets is not written");
+        }
     }
 
     /// The address of a namespace that is served.

@@ -68,11 +68,16 @@ async fn answer(mut reply: Reply, mut request: Request, _permit: OwnedSemaphoreP
     reply.method.clone_from(&request.method);
     let limit = deadline(&request);
     let ctx = context(reply.stream, &mut request);
-    if QUERIES.contains(&request.method.as_str()) {
-        query(reply, method.as_ref(), ctx, request, limit).await;
-    } else {
-        change(reply, method.as_ref(), ctx, request, limit).await;
-    }
+    let is_query = QUERIES.contains(&request.method.as_str());
+    let call = connection.shared.calls.begin(std::mem::take(&mut request.method));
+    let answered = async {
+        if is_query {
+            query(reply, method.as_ref(), ctx, request, limit).await;
+        } else {
+            change(reply, method.as_ref(), ctx, request, limit).await;
+        }
+    };
+    call.work.scope(answered).await;
 }
 
 /// Runs a method that changes nothing: it ends with its connection.

@@ -59,6 +59,7 @@ struct Stage {
     server: Server,
     moody: Arc<Moody>,
     seen: Arc<Seen>,
+    calls: Arc<Calls>,
 }
 
 fn stage() -> Stage {
@@ -68,8 +69,10 @@ fn stage() -> Stage {
     let seen = Arc::new(Seen::default());
     let service: Arc<dyn api::Task + Send + Sync> = Arc::clone(&moody) as _;
     let listener = UnixListener::bind(&path).unwrap();
-    let server = Server::start(listener, services::task(&service), Arc::clone(&seen) as _);
-    Stage { _dir: dir, path, server, moody, seen }
+    let calls = Arc::new(Calls::default());
+    let observer = Arc::clone(&seen) as _;
+    let server = Server::start(listener, services::task(&service), observer, Arc::clone(&calls));
+    Stage { _dir: dir, path, server, moody, seen, calls }
 }
 
 async fn send(to: &mut UnixStream, stream: u32, service: &str, method: &str, payload: Vec<u8>, timeout: i64) {
@@ -174,6 +177,28 @@ async fn h7_a_wait_ends_with_its_connection_and_the_closing_is_told() {
     }
     assert_eq!(stage.seen.answers.lock().unwrap().last(), Some(&("Wait".to_owned(), "CANCELLED")));
     assert_eq!(stage.seen.closed.lock().unwrap().as_slice(), [u64::from(connection)]);
+}
+
+#[tokio::test]
+async fn requests_are_listed_while_they_are_at_work_and_not_when_they_panicked_or_nobody_waits_for_them() {
+    let stage = stage();
+    let mut client = UnixStream::connect(&stage.path).await.unwrap();
+    assert_eq!(ask(&mut client, V2, "State", Vec::new()).await.status().code(), Code::INTERNAL);
+    assert!(stage.calls.stacks().is_empty(), "one that panicked");
+    send(&mut client, 1, V2, "Wait", Vec::new(), 0).await;
+    send(&mut client, 3, V2, "Create", create("c"), 10_000_000).await;
+    assert_eq!(receive(&mut client).await.1.status().code(), Code::DEADLINE_EXCEEDED);
+    let methods = || stage.calls.stacks().into_iter().map(|stack| stack.method).collect::<Vec<_>>();
+    assert_eq!(methods(), ["Wait", "Create"], "the work goes on after its deadline");
+    stage.server.stop(Duration::from_secs(5)).await;
+    drop(client);
+    for _ in 0..100 {
+        if methods().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{:?} are left", methods());
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use gam_protos::task::{
 };
 use gam_protos::{any, types};
 use gam_task::container::{Container, CreateRequest, ExecRequest, Status};
+use gam_task::doing;
 use gam_task::exit::Exit;
 use gam_task::id::{self, Key};
 use gam_task::options::Options;
@@ -25,6 +26,7 @@ use ttrpc::{Code, Result};
 
 use super::decode;
 use crate::containers::{Slot, Tombstone};
+use crate::kept;
 use crate::manager::Manager;
 use crate::options::Named;
 use crate::server::connection_of;
@@ -50,7 +52,9 @@ impl TaskService {
     fn key(&self, ctx: &TtrpcContext, id: &str) -> Result<Key> {
         let said = ctx.metadata.get(NAMESPACE).and_then(|values| values.first());
         let namespace = said.map_or(&*self.namespace, String::as_str);
-        Key::new(namespace, id).map_err(status)
+        let key = Key::new(namespace, id).map_err(status)?;
+        doing::about(&key);
+        Ok(key)
     }
 
     fn slot(&self, key: &Key) -> Result<Slot> {
@@ -94,6 +98,10 @@ impl TaskService {
         let spec = Spec::read(&bundle).unwrap_or_default();
         let options = self.options(&key, request.options.as_ref(), &spec)?;
         self.manager.welcome(&key, &bundle);
+        let sandbox = spec.annotation(annotation::SANDBOX_ID).filter(|_| !started);
+        if let Some(sandbox) = sandbox {
+            self.manager.expect_record(&key, sandbox);
+        }
         let wanted = CreateRequest {
             key: key.clone(),
             bundle,
@@ -104,7 +112,12 @@ impl TaskService {
             sandbox_init: self.sandbox(&key, &spec).and_then(|sandbox| living(&sandbox)),
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);
-        let container = created.inspect_err(|_| self.manager.farewell(&key))?;
+        let container = created.inspect_err(|_| {
+            if let Some(sandbox) = sandbox {
+                kept::forget(&self.manager.group.directory, &key, sandbox);
+            }
+            self.manager.farewell(&key);
+        })?;
         if !started {
             self.manager.keep_record(&container);
         }
@@ -133,11 +146,17 @@ impl TaskService {
             Slot::Deleted(tombstone) => Ok((tombstone.pid, tombstone.exit)),
             Slot::Creating(creation) => {
                 creation.abandon();
+                let _step = doing::step("its creation to be undone");
                 creation.ended().await;
                 Err(refuse(Code::NOT_FOUND, format!("container {key} was deleted before it was made")))
             }
         }
     }
+}
+
+/// The exec that a request is about; none for init.
+fn exec_of(id: &str) -> Option<&str> {
+    decode::exec(id).inspect(|id| doing::about_exec(id))
 }
 
 /// The pid of a container's init, unless it has ended and the pid may be another's.
@@ -149,7 +168,7 @@ fn living(container: &Container) -> Option<u32> {
 impl Task for TaskService {
     async fn state(&self, ctx: &TtrpcContext, request: StateRequest) -> Result<StateResponse> {
         let key = self.key(ctx, &request.id)?;
-        let exec = decode::exec(&request.exec_id);
+        let exec = exec_of(&request.exec_id);
         if let (Slot::Deleted(tombstone), None) = (self.slot(&key)?, exec) {
             return Ok(buried(&request.id, &tombstone));
         }
@@ -175,7 +194,7 @@ impl Task for TaskService {
 
     async fn start(&self, ctx: &TtrpcContext, request: StartRequest) -> Result<StartResponse> {
         let container = self.container(ctx, &request.id)?;
-        let started = match decode::exec(&request.exec_id) {
+        let started = match exec_of(&request.exec_id) {
             None => container.start().await,
             Some(exec) => container.start_exec(exec).await,
         };
@@ -185,7 +204,7 @@ impl Task for TaskService {
     }
 
     async fn delete(&self, ctx: &TtrpcContext, request: DeleteRequest) -> Result<DeleteResponse> {
-        let (pid, exit) = match decode::exec(&request.exec_id) {
+        let (pid, exit) = match exec_of(&request.exec_id) {
             None => self.remove(ctx, &request.id).await?,
             Some(exec) => self.container(ctx, &request.id)?.delete_exec(exec).await.map_err(status)?,
         };
@@ -227,7 +246,7 @@ impl Task for TaskService {
 
     async fn kill(&self, ctx: &TtrpcContext, request: KillRequest) -> Result<Empty> {
         let container = self.container(ctx, &request.id)?;
-        match decode::exec(&request.exec_id) {
+        match exec_of(&request.exec_id) {
             None => container.kill(request.signal, request.all).await.map_err(status)?,
             Some(exec) => container.kill_exec(exec, request.signal).map_err(status)?,
         }
@@ -251,7 +270,7 @@ impl Task for TaskService {
 
     async fn resize_pty(&self, ctx: &TtrpcContext, request: ResizePtyRequest) -> Result<Empty> {
         let container = self.container(ctx, &request.id)?;
-        let exec = decode::exec(&request.exec_id);
+        let exec = exec_of(&request.exec_id);
         container.resize(exec, request.width, request.height).map_err(status)?;
         Ok(Empty::new())
     }
@@ -259,7 +278,7 @@ impl Task for TaskService {
     async fn close_io(&self, ctx: &TtrpcContext, request: CloseIORequest) -> Result<Empty> {
         let container = self.container(ctx, &request.id)?;
         if request.stdin {
-            container.close_stdin(decode::exec(&request.exec_id)).map_err(status)?;
+            container.close_stdin(exec_of(&request.exec_id)).map_err(status)?;
         }
         Ok(Empty::new())
     }
@@ -278,7 +297,7 @@ impl Task for TaskService {
 
     async fn wait(&self, ctx: &TtrpcContext, request: WaitRequest) -> Result<WaitResponse> {
         let key = self.key(ctx, &request.id)?;
-        let exec = decode::exec(&request.exec_id);
+        let exec = exec_of(&request.exec_id);
         let exit = match (self.slot(&key)?, exec) {
             (Slot::Deleted(tombstone), None) => tombstone.exit,
             _ => self.container(ctx, &request.id)?.wait(exec).await.map_err(status)?,

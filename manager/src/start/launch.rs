@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use gam_task::cgroup;
@@ -78,7 +79,7 @@ pub(super) fn launch(
         debug: flags.debug,
         ..ManagerArgs::default()
     };
-    let program = std::env::current_exe().map_err(spawn_error)?;
+    let program = program().map_err(spawn_error)?;
     let command = Command::new(program).args(args.to_args()).cwd("/").new_session(true);
     let ours =
         std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("GAM_"));
@@ -104,6 +105,13 @@ pub(super) fn launch(
             Err(LaunchError::Slow { group: group.name.clone() })
         }
     }
+}
+
+/// The program that runs. Where another build has taken its place meanwhile its path leads nowhere, or elsewhere, and only
+/// the kernel still knows it; the manager is to be of the build that its group is of.
+fn program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    Ok(if path.exists() { path } else { PathBuf::from("/proc/self/exe") })
 }
 
 /// What the manager says, until it closes its end; none if that takes too long.

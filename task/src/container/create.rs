@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Container, ContainerError, Host, Inner, Member};
 use crate::cgroup::Cgroup;
+use crate::doing;
 use crate::id::Key;
 use crate::mount::{self, Mount};
 use crate::options::Options;
@@ -17,7 +18,7 @@ use crate::runtime::{Runtime, Settings, Stdio};
 use crate::spec::{Spec, annotation};
 use crate::state::{Input, State};
 use crate::stdio::{Context, Plan, Prepared, Streams};
-use crate::tenant::Tenant;
+use crate::tenant::{Quota, Taken, Tenant};
 
 /// How long the cgroup of a failed creation may take to go.
 const CGROUP: Duration = Duration::from_secs(2);
@@ -55,7 +56,10 @@ impl Container {
             tracing::warn!(container = %request.key, %error, "the spec is not known");
             Spec::default()
         });
-        let container = Arc::new(Self::new(host, request, plan, &spec));
+        let account = host.accounts.of(&Tenant::of(&request.key, &spec));
+        let taken =
+            account.take(Quota::Containers).inspect_err(|error| host.telemetry.limited(error.quota))?;
+        let container = Arc::new(Self::new(host, request, plan, &spec, taken));
         container.save_first()?;
         match container.make().await {
             Ok(()) => {
@@ -69,26 +73,30 @@ impl Container {
         }
     }
 
-    fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec) -> Self {
+    fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec, taken: Taken) -> Self {
         let CreateRequest { key, bundle, rootfs, streams, checkpoint, options, sandbox_init } = request;
         let core = sandbox_init.map_or(Core::New, Core::Of);
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
         Self {
-            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle),
+            runtime: Runtime::new(reaper, telemetry, settings, &key.id, &bundle)
+                .admitted_by(&host.admission, taken.account().tenant()),
             sandbox: spec.annotation(annotation::SANDBOX_ID).map(str::to_owned),
-            tenant: Tenant::of(&key, spec),
-            init: Member::new(streams, plan, None),
+            account: Arc::clone(taken.account()),
+            init: Member::init(streams, plan),
             inner: Mutex::new(Inner {
                 state: State::new(spec.has_survivors()),
                 execs: std::collections::BTreeMap::new(),
+                taken: Some(taken),
                 cgroup: None,
                 oom: None,
             }),
             recorder: Mutex::new(false),
             deletion: tokio::sync::Mutex::new(()),
             kills: AtomicUsize::new(0),
+            oom_kills: AtomicU64::new(0),
             checkpoint,
+            created_at: SystemTime::now(),
             host: Arc::clone(host),
             key,
             bundle,
@@ -103,6 +111,11 @@ impl Container {
         if !self.checkpoint.is_empty() {
             return Ok(self.apply(Input::Restorable)?);
         }
+        self.runtime.turn("create").await.run(self.make_init()).await
+    }
+
+    /// Has the runtime make init.
+    async fn make_init(self: &Arc<Self>) -> Result<(), ContainerError> {
         let mut prepared = self.prepare(&self.init, None).await?;
         let stdio = child_ends(&mut prepared);
         let console = prepared.console_socket().map(PathBuf::from);
@@ -122,6 +135,7 @@ impl Container {
         if self.rootfs.is_empty() {
             return Ok(());
         }
+        let _step = doing::step("mounting its root file system");
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
         let mounted = tokio::task::spawn_blocking(move || {
             // It is containerd's to make; where it cannot be made, the mount says so.
@@ -149,9 +163,11 @@ impl Container {
             io_uid: self.options.io_uid,
             io_gid: self.options.io_gid,
             reaper: &self.host.reaper,
+            pace: self.account.pace(),
             telemetry: &self.host.telemetry,
             closer: &member.closer,
         };
+        let _step = doing::step("opening its streams");
         Ok(Prepared::open(&member.plan, context).await?)
     }
 
@@ -192,6 +208,7 @@ impl Container {
         }
         if let Some(process) = self.init.process() {
             let _ = process.signal(9);
+            let _step = doing::step("the end of a killed init");
             // One that the kernel does not let go is seen by the sweep, some day.
             let _ = tokio::time::timeout(CGROUP, process.wait()).await;
         }
@@ -200,10 +217,11 @@ impl Container {
         let watch = self.inner().oom.take();
         drop(watch);
         let cgroup = self.inner().cgroup.take();
-        if let Some(cgroup) = cgroup
-            && !cgroup.remove(CGROUP).await
-        {
-            self.host.telemetry.cgroup_left();
+        if let Some(cgroup) = cgroup {
+            let _step = doing::step("removing its cgroup");
+            if !cgroup.remove(CGROUP).await {
+                self.host.telemetry.cgroup_left();
+            }
         }
         self.unmount().await;
         let nothing_left = deleted.err().is_none_or(|error| error.is_absent());
@@ -213,6 +231,7 @@ impl Container {
     /// Unmounts the root file system and all that is below it.
     pub(super) async fn unmount(&self) {
         let target = self.rootfs_path();
+        let _step = doing::step("unmounting its root file system");
         match tokio::task::spawn_blocking(move || mount::unmount_all(&target)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

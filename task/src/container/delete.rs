@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Container, ContainerError};
 use crate::cgroup::Cgroup;
+use crate::doing;
 use crate::exit::Exit;
 use crate::state::{Input, Phase};
 
@@ -25,7 +26,7 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] while it runs (D20); what the runtime refuses.
     pub async fn delete(self: &Arc<Self>) -> Result<(u32, Exit), ContainerError> {
-        let _turn = self.deletion.lock().await;
+        let _turn = self.turn().await;
         if self.inner().state.init.phase == Phase::Deleted {
             return Ok(self.end());
         }
@@ -52,9 +53,16 @@ impl Container {
         Ok(self.end())
     }
 
+    /// Waits until no other deletion is at work.
+    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let _step = doing::step("another deletion of it");
+        self.deletion.lock().await
+    }
+
     /// Waits for kills whose runtime commands are still at work: containerd closes the container's connection once it has
     /// the answer to Delete, and a Kill without an answer by then fails, as does the stop of a pod that asked for it.
     async fn kills_answered(&self, limit: Duration) {
+        let _step = doing::step("kills that are at work");
         let end = tokio::time::Instant::now() + limit;
         while self.kills.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -63,6 +71,7 @@ impl Container {
 
     /// Waits for a pause or resume of what has ended, whose runtime command is still at work.
     async fn settled(&self, limit: Duration) -> bool {
+        let _step = doing::step("a pause that is at work");
         let end = tokio::time::Instant::now() + limit;
         while matches!(self.inner().state.init.phase, Phase::Pausing | Phase::Resuming) {
             if tokio::time::Instant::now() >= end {
@@ -97,8 +106,11 @@ impl Container {
     /// Lets go of all streams and of the watch over its memory (C10, E5).
     fn let_go(&self) {
         // A watch is let go of outside the lock: one that is telling just now wants it.
-        let watch = self.inner().oom.take();
-        drop(watch);
+        let (watch, taken) = {
+            let mut inner = self.inner();
+            (inner.oom.take(), inner.taken.take())
+        };
+        drop((watch, taken));
         let execs = std::mem::take(&mut self.inner().execs);
         for member in execs.values() {
             member.ended.send_if_modified(|ended| {
@@ -114,6 +126,7 @@ impl Container {
     /// The runtime removes the cgroup unless its processes die slowly: then it is tried again, after the answer too (D13).
     async fn remove_cgroup(&self) {
         let Some(cgroup) = self.inner().cgroup.take() else { return };
+        let _step = doing::step("removing its cgroup");
         if cgroup.remove(CGROUP).await {
             return;
         }

@@ -1,9 +1,11 @@
 //! What follows from what happened: announcing it, and the little work the state machine asks for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{Container, Inner};
+use crate::doing;
 use crate::event::{Created, Event, What};
 use crate::exit::Exit;
 use crate::process::Process;
@@ -144,7 +146,8 @@ impl Container {
 
     /// Says that `kills` of its processes were killed for lack of memory.
     pub(super) fn out_of_memory(self: &Arc<Self>, kills: u64) {
-        self.host.telemetry.oom_kills(kills);
+        self.oom_kills.fetch_add(kills, Ordering::Relaxed);
+        self.host.telemetry.oom_kills(self.tenant(), kills);
         if let Err(error) = self.apply(Input::Oom) {
             tracing::debug!(container = %self.key, %error, "memory ran out and nobody is told");
         }
@@ -168,6 +171,7 @@ impl Container {
 
     /// Waits for init's announced end, `limit` at most.
     pub(super) async fn init_announced(&self, limit: Duration) -> bool {
+        let _step = doing::step("the end of init to be announced");
         let mut ended = self.init.ended.subscribe();
         matches!(tokio::time::timeout(limit, ended.wait_for(Option::is_some)).await, Ok(Ok(_)))
     }

@@ -8,6 +8,7 @@ use crate::mount::MountError;
 use crate::runtime::RuntimeError;
 use crate::state::Refusal;
 use crate::stdio::{RunError, StdioError};
+use crate::tenant::OverLimit;
 
 /// The reason; its text is what the caller is told.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum ContainerError {
     /// It is not possible in the container's present state.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Its tenant has as much as it may.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// The runtime refused.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

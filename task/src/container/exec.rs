@@ -11,6 +11,7 @@ use crate::process::{Core, Process};
 use crate::record::StreamNames;
 use crate::state::{ExecId, Input};
 use crate::stdio::{Plan, Streams};
+use crate::tenant::Quota;
 
 /// An exec that is wanted.
 #[derive(Debug)]
@@ -31,7 +32,9 @@ impl Container {
     pub fn add_exec(self: &Arc<Self>, request: ExecRequest) -> Result<(), ContainerError> {
         let names = request.streams;
         let plan = Plan::parse(names.terminal, &names.stdin, &names.stdout, &names.stderr)?;
-        let member = Member::new(names, plan, Some(request.spec));
+        let taken = self.account.take(Quota::Execs);
+        let taken = taken.inspect_err(|error| self.host.telemetry.limited(error.quota))?;
+        let member = Member::exec(names, plan, request.spec, taken);
         // Whoever learns of it by its event may ask for it at once, so it is there before it is announced.
         let id = request.id;
         let mut inner = self.inner();
@@ -54,7 +57,7 @@ impl Container {
         let member = self.member(Some(id))?;
         let id: ExecId = id.into();
         self.apply(Input::StartExec(id.clone()))?;
-        match self.make_exec(&id, &member).await {
+        match self.runtime.turn("exec").await.run(self.make_exec(&id, &member)).await {
             Ok((process, streams)) => {
                 let pid = process.pid().unsigned_abs();
                 member.begin(&process, streams);

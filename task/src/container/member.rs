@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::doing;
 use crate::exit::Exit;
 use crate::process::Process;
 use crate::record::{ProcessName, StreamNames};
 use crate::stdio::{DRAIN_LIMIT, Plan, StdinCloser, Streams};
+use crate::tenant::Taken;
 
 /// A process that was asked for, from the request to its deletion.
 pub(super) struct Member {
@@ -23,19 +25,33 @@ pub(super) struct Member {
     streams: Mutex<Option<Arc<Streams>>>,
     /// An exec's spec, until it is started.
     pub(super) spec: Mutex<Option<Vec<u8>>>,
+    /// That an exec counts as one of its tenant's.
+    taken: Mutex<Option<Taken>>,
 }
 
 impl Member {
-    pub(super) fn new(names: StreamNames, plan: Plan, spec: Option<Vec<u8>>) -> Arc<Self> {
-        Arc::new(Self {
+    /// A container's init.
+    pub(super) fn init(names: StreamNames, plan: Plan) -> Arc<Self> {
+        Arc::new(Self::new(names, plan))
+    }
+
+    /// An exec, which counts as one of its tenant's until its streams are let go of.
+    pub(super) fn exec(names: StreamNames, plan: Plan, spec: Vec<u8>, taken: Taken) -> Arc<Self> {
+        let (spec, taken) = (Mutex::new(Some(spec)), Mutex::new(Some(taken)));
+        Arc::new(Self { spec, taken, ..Self::new(names, plan) })
+    }
+
+    fn new(names: StreamNames, plan: Plan) -> Self {
+        Self {
             names,
             plan,
             closer: StdinCloser::new(),
             ended: watch::Sender::new(None),
             process: OnceLock::new(),
             streams: Mutex::new(None),
-            spec: Mutex::new(spec),
-        })
+            spec: Mutex::default(),
+            taken: Mutex::default(),
+        }
     }
 
     /// Gives it the process and the streams that its start made.
@@ -60,12 +76,14 @@ impl Member {
     /// Waits until what it printed has been delivered, or for as long as that may take (C1, C2).
     pub(super) async fn drained(&self) {
         if let Some(streams) = self.streams() {
+            let _step = doing::step("what it printed to be delivered");
             streams.drained(DRAIN_LIMIT).await;
         }
     }
 
-    /// Lets go of its streams (C10).
+    /// Lets go of its streams (C10): it has been deleted.
     pub(super) fn close(&self) {
+        drop(self.taken.lock().unwrap_or_else(PoisonError::into_inner).take());
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(streams) = streams {
             streams.close();

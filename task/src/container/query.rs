@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protobuf::well_known_types::any::Any;
 
 use super::{Container, ContainerError, Inner};
+use crate::cgroup::Usage;
+use crate::doing;
 use crate::exit::Exit;
 use crate::record::StreamNames;
 use crate::state::{ExecPhase, Phase, Refusal};
@@ -87,6 +90,7 @@ impl Container {
     /// [`ContainerError::Refused`] if there is no such exec.
     pub async fn wait(&self, exec: Option<&str>) -> Result<Exit, ContainerError> {
         let member = self.member(exec)?;
+        let _step = doing::step("its end");
         let mut ended = member.ended.subscribe();
         let exit = ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit);
         exit.ok_or(ContainerError::Abandoned("a wait"))
@@ -120,6 +124,19 @@ impl Container {
         Ok(cgroup.ok_or_else(|| ContainerError::NoProcess(self.key.clone()))?.stats()?)
     }
 
+    /// What its cgroup uses now; none where it has no cgroup, yet or any more.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let cgroup = self.inner().cgroup.clone();
+        cgroup.and_then(|cgroup| cgroup.usage().ok())
+    }
+
+    /// How many of its processes have been killed for lack of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.oom_kills.load(Ordering::Relaxed)
+    }
+
     /// Sets the size of a terminal; nothing happens where there is none, or none any more (C17).
     ///
     /// # Errors
@@ -148,28 +165,6 @@ impl Container {
     /// [`Refusal::NoExec`] if not.
     pub fn has_exec(&self, id: &str) -> Result<(), ContainerError> {
         if self.inner().execs.contains_key(id) { Ok(()) } else { Err(Refusal::NoExec(id.into()).into()) }
-    }
-
-    /// What it is and what it waits for, for a dump.
-    #[must_use]
-    pub fn describe(&self) -> serde_json::Value {
-        let inner = self.inner();
-        let execs: serde_json::Map<String, serde_json::Value> = inner
-            .state
-            .execs
-            .iter()
-            .map(|(id, exec)| (id.to_string(), serde_json::json!({"state": exec.name(), "pid": exec.pid()})))
-            .collect();
-        serde_json::json!({
-            "container": self.key.to_string(),
-            "state": inner.state.init.name(),
-            "pid": inner.state.init.pid,
-            "exit_status": inner.state.init.exit.map(|exit| exit.status),
-            "exit_announced": inner.state.init.announced,
-            "execs": execs,
-            "being_deleted": self.deletion.try_lock().is_err(),
-            "waiters": self.init.ended.receiver_count(),
-        })
     }
 }
 

@@ -40,7 +40,7 @@ impl Container {
         }
     }
 
-    fn record(&self) -> Record {
+    pub(super) fn record(&self) -> Record {
         let inner = self.inner();
         let init = &inner.state.init;
         let execs = inner.execs.iter().filter_map(|(id, member)| {

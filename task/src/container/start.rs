@@ -16,7 +16,11 @@ impl Container {
     pub async fn start(self: &Arc<Self>) -> Result<u32, ContainerError> {
         self.apply(Input::Start)?;
         let restoring = matches!(self.inner().state.init.phase, Phase::Starting { restoring: true });
-        let started = if restoring { self.restore().await } else { self.release().await };
+        let started = if restoring {
+            self.runtime.turn("restore").await.run(self.restore()).await
+        } else {
+            self.release().await
+        };
         match started {
             Ok(pid) => {
                 self.apply(Input::Started { pid })?;

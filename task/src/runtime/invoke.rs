@@ -11,6 +11,7 @@ use super::args;
 use super::log::{Log, without_mount_data};
 use super::output::{Keep, Output};
 use super::{Runtime, RuntimeError, Settings, Stdio};
+use crate::doing::{self, Step};
 use crate::process::{Child, Command, Core};
 use crate::reaper::Reaper;
 
@@ -43,9 +44,11 @@ impl Runtime {
         core: Option<Core>,
         limit: Duration,
     ) -> Result<(), RuntimeError> {
+        let step = doing::command(command);
         let since = Instant::now();
-        let done = self.attempt(command, args, streams, core, limit).await;
-        self.telemetry.runtime_command(command, since.elapsed(), done.is_ok());
+        let tenant = self.admission.as_ref().map(|(_, tenant)| tenant);
+        let done = self.attempt(command, args, streams, core, limit, &step).await;
+        self.telemetry.runtime_command(tenant, command, since.elapsed(), done.is_ok());
         done
     }
 
@@ -56,6 +59,7 @@ impl Runtime {
         streams: Streams,
         core: Option<Core>,
         limit: Duration,
+        step: &Step,
     ) -> Result<(), RuntimeError> {
         let binary = &self.settings.binary;
         let spawn_error = |source| RuntimeError::Spawn { binary: binary.clone(), command, source };
@@ -73,6 +77,7 @@ impl Runtime {
         };
         let line = if self.bundle.is_dir() { line.cwd(&*self.bundle) } else { line.cwd("/") };
         let mut child = self.reaper.spawn(line.core(core)).map_err(spawn_error)?;
+        step.pid(child.pid());
         let ended = end(&mut child, complaints.as_mut(), limit).await.map_err(spawn_error)?;
         let id = self.id.to_string();
         match ended {

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::StdioError;
+use super::meter::Meter;
 use super::pump::{self, CHUNK};
 use crate::sys::polled::Polled;
 use crate::telemetry::Stream;
@@ -99,6 +100,7 @@ impl Written {
 pub(super) async fn append_all(
     source: &Arc<Polled>,
     file: &Arc<File>,
+    meter: Meter<'_>,
     mut written: impl FnMut(Written),
 ) -> io::Result<()> {
     loop {
@@ -106,6 +108,7 @@ pub(super) async fn append_all(
         let (from, to) = (Arc::clone(source), Arc::clone(file));
         let (turn, end) = run(move || copy_turn(&from, &to)).await?;
         written(turn);
+        meter.pace().await;
         if end? {
             return Ok(());
         }

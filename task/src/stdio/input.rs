@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::sync::watch;
 
 use super::fifo::Inlet;
+use super::meter::Meter;
 use super::phase::{Phase, Phases};
 use super::report::Report;
 use super::{pump, terminal};
@@ -77,7 +78,8 @@ pub(super) async fn run(
     let copy = async {
         match target {
             Target::Pipe(end) => {
-                pump::splice_all(&read, &end, |bytes| report.telemetry.copied(Stream::Stdin, bytes)).await
+                let meter = Meter { stream: Stream::Stdin, report: &report, phases: None };
+                pump::splice_all(&read, &end, meter).await
             }
             Target::Terminal(master) => {
                 let master = Polled::new(master, Interest::WRITABLE)?;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::meter::Meter;
 use super::phase::{Phase, Phases, Token};
 use super::report::Report;
 use super::{fifo, file, pump, terminal};
@@ -77,22 +78,22 @@ impl Output {
 
     async fn bring(&mut self, source: &Source, phases: Phases, unwritten: &mut u64) -> io::Result<()> {
         match source {
-            Source::Pipe(end) => self.bring_pipe(end).await,
+            Source::Pipe(end) => self.bring_pipe(end, &phases).await,
             // Boxed, so that a pipe's task is not as large as a terminal's.
             Source::Terminal(master) => Box::pin(terminal::print(master, self, phases, unwritten)).await,
         }
     }
 
-    async fn bring_pipe(&mut self, source: &Arc<Polled>) -> io::Result<()> {
+    async fn bring_pipe(&mut self, source: &Arc<Polled>, phases: &Phases) -> io::Result<()> {
         let (stream, report) = (self.stream, Arc::clone(&self.report));
-        let copied = |bytes| report.telemetry.copied(stream, bytes);
+        let meter = Meter { stream, report: &report, phases: Some(phases) };
         let ended = match &self.sink {
-            Sink::Fifo(outlet) => pump::splice_all(source, outlet.end(), copied).await,
-            Sink::Logger(end) => Box::pin(pump::splice_all(source, end, copied)).await,
+            Sink::Fifo(outlet) => pump::splice_all(source, outlet.end(), meter).await,
+            Sink::Logger(end) => Box::pin(pump::splice_all(source, end, meter)).await,
             Sink::File(file) => {
                 let failed = &mut self.failed;
                 let told = |turn| note(&report, stream, failed, turn);
-                return Box::pin(file::append_all(source, file, told)).await;
+                return Box::pin(file::append_all(source, file, meter, told)).await;
             }
             Sink::Nowhere => return Box::pin(pump::discard_all(source, |_| {})).await,
         };
@@ -109,6 +110,7 @@ impl Output {
         let wrote = |count: u64| {
             *unwritten = unwritten.saturating_sub(count);
             report.telemetry.copied(stream, count);
+            report.pace.spend(count);
         };
         let ended = match &self.sink {
             Sink::Nowhere => Ok(()),
@@ -130,6 +132,11 @@ impl Output {
         *unwritten = 0;
     }
 
+    /// What counts this stream of a process in these phases.
+    pub(super) fn meter<'a>(&'a self, phases: &'a Phases) -> Meter<'a> {
+        Meter { stream: self.stream, report: &self.report, phases: Some(phases) }
+    }
+
     fn fail(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failed, true) {
             self.report.failed(self.stream, "cannot be written and is dropped", error);
@@ -146,6 +153,7 @@ impl Output {
 fn note(report: &Report, stream: Stream, failed: &mut bool, turn: file::Written) {
     if turn.copied > 0 {
         report.telemetry.copied(stream, turn.copied);
+        report.pace.spend(turn.copied);
     }
     if turn.dropped > 0 {
         report.telemetry.dropped(stream, turn.dropped);
@@ -170,11 +178,12 @@ mod tests {
     use super::*;
     use crate::id::Key;
     use crate::telemetry::{Silent, Telemetry};
+    use crate::tenant::Pace;
 
     #[tokio::test]
     async fn a_stream_that_is_idle_costs_little() {
         let silent: Arc<dyn Telemetry> = Arc::new(Silent);
-        let report = Report::new(&Key::new("n", "c").unwrap(), None, &silent);
+        let report = Report::new(&Key::new("n", "c").unwrap(), None, &silent, &Arc::new(Pace::unlimited()));
         let (read, _write) = pipe::pipe().unwrap();
         let source = Source::Pipe(Arc::new(Polled::new(read, Interest::READABLE).unwrap()));
         let (_phase, phases) = watch::channel(Phase::Running);

@@ -67,7 +67,7 @@ impl Prepared {
             terminal: None,
             logger: None,
             closer: context.closer.clone(),
-            report: Report::new(context.key, context.exec_id, context.telemetry),
+            report: Report::new(context.key, context.exec_id, context.telemetry, context.pace),
         };
         if plan.terminal {
             prepared.open_terminal(&plan.outputs, context).await?;

@@ -11,6 +11,7 @@ use tokio::io::Interest;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
+use super::meter::Meter;
 use crate::sys::pipe;
 use crate::sys::polled::Polled;
 
@@ -56,12 +57,12 @@ pub(super) async fn wait(fd: &Polled, interest: Interest) -> io::Result<()> {
     }
 }
 
-/// Moves all that comes out of a pipe into another without copying it, and tells `moved` of each piece. Ends at the end
+/// Moves all that comes out of a pipe into another without copying it, and counts each piece. Ends at the end
 /// of file of `source`.
 ///
 /// A pipe has 16 slots, and what is spliced takes one, be it a page or a line; what is written fills up the slot before.
 /// So that a FIFO without a reader holds 64 KiB and not 16 lines, less than a page is copied.
-pub(super) async fn splice_all(source: &Polled, sink: &Polled, mut moved: impl FnMut(u64)) -> io::Result<()> {
+pub(super) async fn splice_all(source: &Polled, sink: &Polled, meter: Meter<'_>) -> io::Result<()> {
     let mut chunks = 0_usize;
     loop {
         let waiting = pipe::waiting(source)?;
@@ -80,18 +81,19 @@ pub(super) async fn splice_all(source: &Polled, sink: &Polled, mut moved: impl F
         }
         if waiting < LITTLE as u64 {
             let (copied, rest) = copy_little(source, sink)?;
-            moved(copied);
             if !rest.is_empty() {
-                write_all(sink, &rest, &mut moved).await?;
+                write_all(sink, &rest, |_| {}).await?;
             }
+            meter.count(copied.saturating_add(rest.len() as u64));
         } else {
             match pipe::splice(source, sink, CHUNK) {
-                Ok(bytes) => moved(bytes as u64),
+                Ok(bytes) => meter.count(bytes as u64),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        meter.pace().await;
         chunks = chunks.wrapping_add(1);
         if chunks % TURN == 0 {
             yield_now().await;

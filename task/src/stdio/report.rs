@@ -5,18 +5,26 @@ use std::sync::Arc;
 
 use crate::id::Key;
 use crate::telemetry::{Stream, Telemetry};
+use crate::tenant::Pace;
 
 /// Shared by the tasks of one process.
 pub(super) struct Report {
     key: Key,
     exec_id: Option<Box<str>>,
     pub(super) telemetry: Arc<dyn Telemetry>,
+    /// How fast its output may be brought on.
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Report {
-    pub(super) fn new(key: &Key, exec_id: Option<&str>, telemetry: &Arc<dyn Telemetry>) -> Arc<Self> {
+    pub(super) fn new(
+        key: &Key,
+        exec_id: Option<&str>,
+        telemetry: &Arc<dyn Telemetry>,
+        pace: &Arc<Pace>,
+    ) -> Arc<Self> {
         let (key, exec_id) = (key.clone(), exec_id.map(Into::into));
-        Arc::new(Self { key, exec_id, telemetry: Arc::clone(telemetry) })
+        Arc::new(Self { key, exec_id, telemetry: Arc::clone(telemetry), pace: Arc::clone(pace) })
     }
 
     /// Logs what is wrong with a stream.

@@ -44,6 +44,7 @@ pub(super) async fn print(
         if !bytes.is_empty() {
             pause = FIRST_PAUSE;
             output.write(bytes, unwritten).await;
+            output.meter(&phases).pace().await;
             tokio::task::yield_now().await;
         }
         if !hung_up {

@@ -1,7 +1,9 @@
 //! What `/proc` tells of processes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// A few fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,29 @@ fn children_by_parent() -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
+/// The processes that have `argument` among their arguments.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn with_argument(argument: &OsStr) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if has_argument(pid, argument) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a process has `argument` among its arguments; a zombie has none.
+#[must_use]
+pub fn has_argument(pid: i32, argument: &OsStr) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|one| one == argument.as_bytes())
+}
+
 /// The command's name stands in brackets and may itself hold brackets and spaces, so fields are counted after the last
 /// closing one: state is field 3, the parent 4, the start time 22 (proc_pid_stat(5)).
 fn parse(line: &[u8]) -> Option<Stat> {
@@ -95,6 +120,18 @@ mod tests {
         assert_eq!(parse(line), Some(Stat { state: 'Z', parent: 7, start_time: 987_654 }));
         assert_eq!(parse(b"42 (short) Z 7"), None);
         assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_an_argument_and_by_no_part_of_one() {
+        let mut child = std::process::Command::new("sleep").args(["1000.25", "0.5"]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let found = |argument: &str| with_argument(argument.as_ref()).unwrap().contains(&pid);
+        assert!(found("1000.25") && found("0.5"));
+        assert!(!found("1000") && !found("1000.25 0.5"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!found("1000.25"));
     }
 
     #[test]

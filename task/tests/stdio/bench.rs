@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::{Duration, Instant};
 
+use gam_task::admission::Class;
 use gam_task::id::Key;
 use gam_task::process::{Child, Command};
 use gam_task::reaper::Reaper;
 use gam_task::stdio::{ChildEnds, Context, Plan, Prepared, StdinCloser, StdioError, Streams};
 use gam_task::sys::{daemon, proc};
 use gam_task::telemetry::{Stream, Telemetry};
+use gam_task::tenant::{Pace, Quota, Tenant};
 use rustix::fs::{CWD, FileType, Mode};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -29,7 +31,9 @@ pub(crate) struct Counts {
 }
 
 impl Telemetry for Counts {
-    fn runtime_command(&self, _: &'static str, _: Duration, _: bool) {}
+    fn runtime_command(&self, _: Option<&Tenant>, _: &'static str, _: Duration, _: bool) {}
+    fn queued(&self, _: Class, _: Duration) {}
+    fn limited(&self, _: Quota) {}
     fn copied(&self, stream: Stream, bytes: u64) {
         *self.copied.lock().unwrap().entry(stream).or_default() += bytes;
     }
@@ -39,7 +43,7 @@ impl Telemetry for Counts {
     }
     fn orphan_reaped(&self) {}
     fn zombies(&self, _: usize, _: Duration) {}
-    fn oom_kills(&self, _: u64) {}
+    fn oom_kills(&self, _: &Tenant, _: u64) {}
     fn cgroup_left(&self) {}
 }
 
@@ -48,6 +52,7 @@ pub(crate) struct Bench {
     pub(crate) reaper: Arc<Reaper>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) closer: StdinCloser,
+    pub(crate) pace: Arc<Pace>,
     key: Key,
     telemetry: Arc<dyn Telemetry>,
     descriptors: Vec<String>,
@@ -64,6 +69,7 @@ pub(crate) async fn bench() -> Bench {
         reaper: Reaper::new(telemetry.clone()).unwrap(),
         counts,
         closer: StdinCloser::new(),
+        pace: Arc::new(Pace::unlimited()),
         key: Key::new("k8s.io", "box").unwrap(),
         telemetry,
         descriptors: descriptors(),
@@ -95,6 +101,7 @@ impl Bench {
 
     pub(crate) async fn open(&self, plan: &Plan) -> Result<Prepared, StdioError> {
         let context = Context {
+            pace: &self.pace,
             key: &self.key,
             exec_id: None,
             socket_dir: self.dir.path(),

@@ -38,7 +38,7 @@ fn terminal(socket: &Path) -> OwnedFd {
     slave
 }
 
-async fn run(bench: &Bench, script: &str, stdin: &str, stdout: &str) -> (Child, Streams) {
+pub(crate) async fn run(bench: &Bench, script: &str, stdin: &str, stdout: &str) -> (Child, Streams) {
     let plan = Plan::parse(true, stdin, stdout, "").unwrap();
     let mut prepared = bench.open(&plan).await.unwrap();
     let ends = prepared.take_child();

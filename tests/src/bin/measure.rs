@@ -17,11 +17,11 @@ use gam_tests::target::Shim;
 
 const NAMESPACE: &str = "measure";
 
-fn start(shim: Shim) -> Arc<Daemon> {
+fn start(shim: Shim, grouping: &str) -> Arc<Daemon> {
     let mut settings = Settings::new();
     settings.shim = shim;
     settings.gam = "linger = \"10s\"\n".into();
-    Daemon::start(settings)
+    Daemon::start(settings.grouping(grouping))
 }
 
 fn pod(daemon: &Arc<Daemon>, number: usize) -> Builder {
@@ -43,8 +43,8 @@ fn end(containers: Vec<Container>) {
 }
 
 /// The cost of `pods` pods.
-fn cost(shim: Shim, pods: usize) -> Cost {
-    let daemon = start(shim);
+fn cost(shim: Shim, grouping: &str, pods: usize) -> Cost {
+    let daemon = start(shim, grouping);
     let containers: Vec<_> = (0..pods).map(|number| pod(&daemon, number).run()).collect();
     thread::sleep(Duration::from_secs(1));
     let cost = Cost::of(&daemon);
@@ -169,10 +169,11 @@ fn main() {
     let (rounds, pods) = (number(1, 5), number(2, 50));
     println!("{pods} pods of one container each:");
     for _ in 0..rounds.min(2) {
-        println!("  gam {}", cost(Shim::Gam, pods));
-        println!("  go  {}", cost(Shim::Go, pods));
+        println!("  gam, one manager     {}", cost(Shim::Gam, "namespace", pods));
+        println!("  gam, grouping \"pod\" {}", cost(Shim::Gam, "pod", pods));
+        println!("  go                   {}", cost(Shim::Go, "pod", pods));
     }
-    let (gam, go) = (start(Shim::Gam), start(Shim::Go));
+    let (gam, go) = (start(Shim::Gam, "namespace"), start(Shim::Go, "pod"));
     let kept = [pod(&gam, 0).run(), pod(&go, 0).run()];
     let (mut of_gam, mut of_go, mut of_runc) = (Times::default(), Times::default(), Times::default());
     for round in 0..rounds {

@@ -30,7 +30,7 @@ pub struct Builder {
     options: Options,
     uris: Option<[String; 3]>,
     input: Option<String>,
-    rootfs: Option<Vec<Mount>>,
+    rootfs: Vec<Mount>,
     raw: Option<Vec<u8>>,
     /// Its spec, to be changed at will.
     pub spec: Spec,
@@ -44,6 +44,12 @@ impl Builder {
         let mut options = Options::new();
         options.root = daemon.runc_root().display().to_string();
         options.binary_name = target::runtime().unwrap_or_default();
+        let rootfs = Mount {
+            r#type: "bind".into(),
+            source: daemon.dir.join("rootfs").display().to_string(),
+            options: vec!["rbind".into(), "rw".into()],
+            ..Default::default()
+        };
         Self {
             daemon: daemon.clone(),
             namespace: namespace.into(),
@@ -53,7 +59,7 @@ impl Builder {
             options,
             uris: None,
             input: None,
-            rootfs: None,
+            rootfs: vec![rootfs],
             raw: None,
             spec,
         }
@@ -87,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// With a change of what is mounted as its root file system.
+    #[must_use]
+    pub fn rootfs(mut self, change: impl FnOnce(&mut Vec<Mount>)) -> Self {
+        change(&mut self.rootfs);
+        self
+    }
+
     /// With stdin too.
     #[must_use]
     pub fn stdin(mut self) -> Self {
@@ -113,13 +126,6 @@ impl Builder {
     #[must_use]
     pub fn stdin_at(mut self, path: &Path) -> Self {
         self.input = Some(path.display().to_string());
-        self
-    }
-
-    /// With these mounts as its root file system.
-    #[must_use]
-    pub fn rootfs(mut self, mounts: Vec<Mount>) -> Self {
-        self.rootfs = Some(mounts);
         self
     }
 
@@ -186,15 +192,9 @@ impl Builder {
         if let Some(input) = input {
             io.paths[0] = input;
         }
-        let mount = Mount {
-            r#type: "bind".into(),
-            source: daemon.dir.join("rootfs").display().to_string(),
-            options: vec!["rbind".into(), "rw".into()],
-            ..Default::default()
-        };
         let message = CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: rootfs.unwrap_or_else(|| vec![mount]),
+            rootfs,
             stdin: io.paths[0].clone(),
             stdout: io.paths[1].clone(),
             stderr: io.paths[2].clone(),

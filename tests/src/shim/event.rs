@@ -215,7 +215,7 @@ impl Recorder {
         let _ = std::fs::remove_file(&self.path);
         let listener = UnixListener::bind(&self.path).expect("socket for events");
         let services = create_events(Arc::new(Ear(Arc::clone(&self.shared))));
-        *self.server.lock().await = Some(Server::start(listener, services, Arc::new(Deaf)));
+        *self.server.lock().await = Some(Server::start(listener, services, Arc::new(Deaf), Arc::default()));
     }
 
     /// Answers as `mood` says from now on.
