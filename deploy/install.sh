@@ -95,6 +95,7 @@ check() {
 runtime() {
   file=$DESTDIR$containerd
   rm -f "$file.gam-new"
+  [ ! -L "$file" ] || fail "$containerd is a symlink: add the runtime where it is made (containerd/runtime.toml)"
   if [ ! -e "$file" ]; then
     directory /etc/containerd
     listed owned "$containerd"

@@ -5,6 +5,8 @@
 
 mod args;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod invoke;
 mod log;
 mod output;

@@ -19,6 +19,7 @@ gam_tests::tests![
     a_configuration_is_added_to_and_restored,
     what_was_changed_since_is_left,
     a_configuration_that_cannot_be_added_to_is_left,
+    a_link_to_a_configuration_stays_one,
     nothing_is_uninstalled_under_managers,
     the_image_installs_and_uninstalls,
 ];
@@ -229,6 +230,21 @@ fn a_configuration_that_cannot_be_added_to_is_left(_: &Test) {
         run(&mut command(tree.path(), "uninstall"));
         assert_eq!(state(tree.path()), before, "{text}");
     }
+}
+
+/// A configuration that something else makes, and that is only linked to.
+fn a_link_to_a_configuration_stays_one(_: &Test) {
+    let tree = tree();
+    let file = tree.path().join("etc/containerd/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(tree.path().join("etc/made.toml"), "version = 2\n").unwrap();
+    std::os::unix::fs::symlink("../made.toml", &file).unwrap();
+    let before = state(tree.path());
+    let (ok, said) = outcome(&mut command(tree.path(), "install"));
+    assert!(!ok && said.contains("is a symlink"), "{said}");
+    assert!(file.is_symlink());
+    run(&mut command(tree.path(), "uninstall"));
+    assert_eq!(state(tree.path()), before);
 }
 
 fn nothing_is_uninstalled_under_managers(_: &Test) {

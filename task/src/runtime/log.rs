@@ -65,7 +65,8 @@ pub(super) fn without_mount_data(text: &str) -> String {
     }
 }
 
-fn complaint(text: &str) -> Option<String> {
+/// What a log says: its last line of level error, or the end of one that is not JSON.
+pub(super) fn complaint(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         #[serde(default)]
