@@ -27,8 +27,8 @@ build:
 pages:
 	cargo run --locked -q -p gam-tests --bin pages -- dist
 
-# A package for Debian, dist/gam.deb. Man pages and completions are in it where dist/man and dist/completions are.
-deb: build
+# A package for Debian, dist/gam.deb.
+deb: build pages
 	[ -x .cache/cargo/bin/cargo-deb ] || cargo install --locked -q --root .cache/cargo cargo-deb@$(CARGO_DEB)
 	deploy/deb/fill dist
 	PATH="$(CURDIR)/.cache/cargo/bin:$$PATH" cargo deb -q -p gam-manager --no-build --no-strip --target $(TARGET) -o dist/gam.deb

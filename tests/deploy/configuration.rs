@@ -31,8 +31,12 @@ fn written(text: &str) -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for line in text.lines().map(str::trim) {
         let bare = line.trim_start_matches("# ");
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(name) = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             table = name.to_owned();
+            // `[limits.tenants.NAME]` is the key `tenants` of `[limits]`.
+            if let [above, key, ..] = name.split('.').collect::<Vec<_>>()[..] {
+                found.insert((above.to_owned(), key.to_owned()));
+            }
         } else if let Some((key, _)) = bare.split_once(" = ")
             && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         {
