@@ -31,22 +31,19 @@ fn flag<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::CommandExt as _;
-    use std::process::Command;
+    use std::io::Read as _;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn a_process_is_asked_for_its_own_directory_only() {
-        let script = "read line";
-        let words = ["-c", script, "manager", "--directory=/run/gam/7", "--group=namespace ns shop"];
-        let mut child = Command::new("/bin/sh")
-            .arg0("gam")
-            .args(words)
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        // `spawn` returns once the program has been executed.
+        // That it has printed says that it has its command line.
+        let words =
+            ["-c", "echo; read line", "manager", "--directory=/run/gam/7", "--group=namespace ns shop"];
+        let (stdin, stdout) = (Stdio::piped(), Stdio::piped());
+        let mut child = Command::new("/bin/sh").args(words).stdin(stdin).stdout(stdout).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         let pid = child.id();
         let found =
             (group(pid), group_of(Path::new("/run/gam/7"), pid), group_of(Path::new("/run/gam/8"), pid));

@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
         .map(|found| match &found.answer {
             Ok(Answer::Dumped(dump)) => dump.clone(),
             Ok(other) => json!({"directory": found.directory, "error": format!("it answers {other:?}")}),
-            Err(silence) => managers::untold(found, silence),
+            Err(silence) => managers::untold(found, silence, "pid"),
         })
         .collect();
     print_json(&dumps)?;

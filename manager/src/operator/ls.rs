@@ -63,13 +63,13 @@ pub(super) struct ContainerRow {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let found = managers::ask(args.group.as_deref(), &Question::List)?;
+    managers::complain(found.iter().filter(|found| found.has_failed()));
     let managers: Vec<ManagerRow> = found.iter().map(manager).collect();
     let mut containers: Vec<ContainerRow> = found.iter().flat_map(containers).collect();
     containers.retain(|row| is_of(row.listed.tenant.as_deref(), args.tenant.as_deref()));
     if args.json {
         print_json(&serde_json::json!({"managers": managers, "containers": containers}))?;
     } else if args.quiet {
-        managers::complain(&found);
         print(&containers.iter().map(|row| format!("{}\n", row.listed.id)).collect::<String>())?;
     } else {
         print(&text(&managers, &containers, args.no_trunc))?;

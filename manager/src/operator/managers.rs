@@ -111,10 +111,21 @@ impl Found {
     }
 }
 
-/// The manager of `directory`, which says that it is `identity`: the name of its group, and whether `wanted` means it.
-pub(super) fn named(directory: &Path, identity: Option<Identity>, wanted: Option<&str>) -> (String, bool) {
+/// How a manager is named.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Its group, or what stands for it.
+    pub(super) group: String,
+    /// Whether that is the name of its group for sure.
+    pub(super) is_known: bool,
+    /// Whether it is meant.
+    pub(super) is_wanted: bool,
+}
+
+/// The name of the manager of `directory`, which says that it is `identity`, and whether `wanted` means it.
+pub(super) fn named(directory: &Path, identity: Option<Identity>, wanted: Option<&str>) -> Named {
     let found = Found::new(directory, identity, Err(Silence::Silent(String::new())));
-    (found.group(), found.is(wanted))
+    Named { group: found.group(), is_known: found.name().is_some(), is_wanted: found.is(wanted) }
 }
 
 /// What a command that asked these managers exits with: it has failed if one of them did not answer, or could not. That
@@ -258,11 +269,10 @@ fn tell(missing: usize) {
     }
 }
 
-/// What stands in JSON in the place of what a manager did not tell.
-pub(super) fn untold(found: &Found, silence: &Silence) -> Value {
+/// What stands in JSON in the place of what a manager did not tell; its pid is called `pid`.
+pub(super) fn untold(found: &Found, silence: &Silence, pid: &str) -> Value {
     json!({
-        "manager": found.pid(),
-        "pid": found.pid(),
+        pid: found.pid(),
         "group": found.group(),
         "directory": found.directory,
         "state": silence.word(),
@@ -271,7 +281,7 @@ pub(super) fn untold(found: &Found, silence: &Silence) -> Value {
 }
 
 /// Says on stderr which managers did not answer, and why.
-pub(super) fn complain(found: &[Found]) {
+pub(super) fn complain<'f>(found: impl IntoIterator<Item = &'f Found>) {
     for found in found {
         if let Err(silence) = &found.answer {
             eprintln!("gam: the manager of {}: {}", found.group().escape_debug(), silence.text());

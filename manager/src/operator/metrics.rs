@@ -7,17 +7,19 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::managers::{self, PATIENCE};
+use super::managers::{self, Found, PATIENCE};
 use super::table::plain;
 use super::{OperatorError, print, print_json};
 use crate::group::Group;
+use crate::metrics::{Merged, Source, merge};
 
 /// The longest answer, in bytes.
 const LONGEST: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It exits with 1 if a manager does not tell, as where its configuration turns metrics off."
+    after_help = "Where there is more than one manager, every sample has the labels `group` and `group_id`, as at the node's \
+    address.\nIt exits with 1 if a manager does not tell, as where its configuration turns metrics off."
 )]
 pub(super) struct Args {
     /// Print JSON: a value for each name with its labels
@@ -28,31 +30,49 @@ pub(super) struct Args {
     group: Option<String>,
 }
 
+/// What a manager tells.
+struct Page<'f> {
+    found: &'f Found,
+    text: String,
+}
+
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let found = managers::living(args.group.as_deref())?;
-    let mut rows: Vec<Value> = Vec::new();
+    let mut pages: Vec<Page<'_>> = Vec::new();
     let mut failed = false;
     for found in &found {
-        let pid = found.identity.as_ref().map(|identity| identity.pid).or(found.pid);
-        let group = found.group();
         match get(&Group::at("", &found.directory).metrics_socket()) {
-            Ok(text) if args.json => {
-                rows.push(json!({"manager": pid, "group": group, "metrics": values(&text)}));
-            }
-            Ok(text) => {
-                let pid = pid.unwrap_or_default();
-                print(&format!("# manager {pid}, group {}\n{text}", plain(&group)))?;
-            }
+            Ok(text) => pages.push(Page { found, text }),
             Err(error) => {
                 failed = true;
+                let group = found.group();
                 eprintln!("gam: the manager of {}: its metrics cannot be read: {error}", plain(&group));
             }
         }
     }
     if args.json {
-        print_json(&rows)?;
+        let row = |Page { found, text }: &Page<'_>| json!({"manager": found.pid(), "group": found.group(), "metrics": values(text)});
+        print_json(&pages.iter().map(row).collect::<Vec<Value>>())?;
+    } else {
+        let Merged { text, refused } = text(pages, found.len());
+        for error in &refused {
+            failed = true;
+            eprintln!("gam: {error}");
+        }
+        print(&text)?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The pages as one text: where `asked` managers are more than one, as the node's address puts them together.
+fn text(mut pages: Vec<Page<'_>>, asked: usize) -> Merged {
+    match pages.pop() {
+        Some(page) if asked == 1 => Merged { text: page.text, refused: Vec::new() },
+        last => {
+            let source = |page: Page<'_>| Source::new(&page.found.group(), &page.found.directory, page.text);
+            merge(&pages.into_iter().chain(last).map(source).collect::<Vec<_>>())
+        }
+    }
 }
 
 /// The body of `GET /metrics` at a unix socket, by HTTP/1.0, which has no chunks.

@@ -58,9 +58,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     rows.retain(|row| !args.without_waits || row.stack.method != "Wait");
     rows.sort_by_key(|row| std::cmp::Reverse(row.stack.age_ms));
     if args.json {
-        let untold = found
-            .iter()
-            .filter_map(|found| found.answer.as_ref().err().map(|silence| managers::untold(found, silence)));
+        let untold = found.iter().filter_map(|found| {
+            found.answer.as_ref().err().map(|silence| managers::untold(found, silence, "manager"))
+        });
         let mut all: Vec<Element<'_>> = rows.iter().map(Element::Told).collect();
         all.extend(untold.map(Element::Untold));
         print_json(&all)?;
