@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -227,20 +227,21 @@ fn a_manager_that_hangs_is_shown_and_others_are(t: &Test) {
     let top = gam(&daemon, &["top", "--once", "--json"]);
     assert!(top.code == 1 && top.out.contains("\"silent\"") && top.err.contains("payments"), "{top:?}");
     // It says nothing of itself, and is found by its group all the same.
-    for (words, pid) in [(["stacks", "--json"], "manager"), (["dump", "--json"], "pid")] {
-        for group in [&["--group", "payments"][..], &[]] {
-            let output = gam(&daemon, &[&words[..], group].concat());
-            let list = output.json();
-            let silent = rows(&list, "state", "silent");
-            assert_eq!((output.code, silent.len()), (1, 1), "{words:?} {group:?}: {output:?}");
-            assert_eq!(silent[0][pid], containers[0].shim());
-            assert_eq!(silent[0]["group"], "namespace e2e payments");
-            assert!(silent[0]["error"].as_str().unwrap().contains("answer"), "{list}");
-        }
-        assert!(
-            rows(&asked(&daemon, &[words[0], words[1], "--group", "search"]), "state", "silent").is_empty()
-        );
+    for (words, pid) in [
+        (&["stacks", "--json"][..], "manager"),
+        (&["stacks", "--json", "--group", "payments"], "manager"),
+        (&["dump", "--json", "--group", "payments"], "pid"),
+    ] {
+        let output = gam(&daemon, words);
+        let list = output.json();
+        let silent = rows(&list, "state", "silent");
+        assert_eq!((output.code, silent.len()), (1, 1), "{words:?}: {output:?}");
+        assert_eq!(silent[0][pid], containers[0].shim());
+        assert_eq!(silent[0]["group"], "namespace e2e payments");
+        assert!(silent[0]["error"].as_str().unwrap().contains("answer"), "{list}");
     }
+    let other = asked(&daemon, &["stacks", "--json", "--group", "search"]);
+    assert!(rows(&other, "state", "silent").is_empty(), "{other}");
     drop(hung);
     for words in [["ls", "--json"], ["stacks", "--json"], ["dump", "--json"]] {
         assert!(!asked(&daemon, &words).to_string().contains("silent"), "{words:?}");
@@ -346,28 +347,32 @@ fn events_of_a_manager_that_is_slow_come_later(t: &Test) {
     for words in [&["events", "--json", "--group", "payments"][..], &["events", "--json"]] {
         let hung = Stopped::new(container.shim());
         let mut follower = command(&daemon, words);
-        let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut follower = Killed(follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let mut complaint = String::new();
-        BufReader::new(follower.stderr.take().unwrap()).read_line(&mut complaint).unwrap();
+        BufReader::new(follower.0.stderr.take().unwrap()).read_line(&mut complaint).unwrap();
         assert!(complaint.contains("does not answer"), "{words:?}: {complaint}");
         drop(hung);
-        let mut line = String::new();
-        thread::scope(|scope| {
-            let reading = scope.spawn(|| {
-                BufReader::new(follower.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            });
-            poll::holds("an event is told", || {
-                let exec = container.exec("true").run();
-                exec.finish();
-                reading.is_finished()
-            });
+        let mut lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+        let reading = thread::spawn(move || lines.next());
+        poll::holds("an event is told", || {
+            container.exec("true").run().finish();
+            reading.is_finished()
         });
+        let line = reading.join().unwrap().unwrap().unwrap();
         let event: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(event["container"], container.id, "{words:?}");
-        follower.kill().unwrap();
-        follower.wait().unwrap();
     }
     container.end();
+}
+
+/// A process that is killed when this goes.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn metrics_of_two_managers_are_one_text(t: &Test) {

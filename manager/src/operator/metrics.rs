@@ -111,6 +111,7 @@ fn values(text: &str) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Answer;
 
     #[test]
     fn values_are_found_by_name_and_labels() {
@@ -118,6 +119,26 @@ mod tests {
         assert_eq!(values["a"], json!(1.0));
         assert_eq!(values["b{le=\"+Inf\"}"], json!(2.5));
         assert_eq!(values["c"], json!("NaN"));
+    }
+
+    #[test]
+    fn only_more_than_one_manager_are_told_apart() {
+        let found = ["/run/gam/1", "/run/gam/2"].map(|directory| Found {
+            directory: directory.into(),
+            pid: None,
+            identity: None,
+            called: Some("g".into()),
+            answer: Ok(Answer::Unknown),
+        });
+        let pages = |count| {
+            let text = "# HELP x X.\n# TYPE x gauge\nx 1\n".to_owned();
+            found.iter().take(count).map(|found| Page { found, text: text.clone() }).collect()
+        };
+        assert_eq!(text(pages(1), 1).text, "# HELP x X.\n# TYPE x gauge\nx 1\n");
+        let one = "# HELP x X.\n# TYPE x gauge\nx{group=\"g\",group_id=\"1\"} 1\n";
+        assert_eq!(text(pages(1), 2).text, one, "the other did not tell");
+        assert_eq!(text(pages(2), 2).text, format!("{one}x{{group=\"g\",group_id=\"2\"}} 1\n"));
+        assert_eq!(text(pages(0), 1).text, "");
     }
 
     #[test]
