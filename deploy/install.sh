@@ -53,17 +53,32 @@ put() {
 # top FILE KEY: the value of a key before the first table.
 top() { sed -n -e '/^[[:space:]]*\[/q' -e "s/^[[:space:]]*$2[[:space:]]*=[[:space:]]*//p" "$1" | head -n 1; }
 
-# without FILE: it without our lines, and without the empty one before them.
+# without FILE: it without our lines, and without the empty one before them. Fails where the two that mark them are no pair.
 without() { awk -v begin="$begin" -v end="$end" '
-    $0 == begin { ours = 1; empty = 0; next }
-    ours { if ($0 == end) ours = 0; next }
+    $0 == begin { if (ours) single = 1; ours = 1; empty = 0; next }
+    $0 == end { if (!ours) single = 1; ours = 0; next }
+    ours { next }
     empty { print ""; empty = 0 }
     $0 == "" { empty = 1; next }
     { print }
-    END { if (empty) print "" }' "$1"; }
+    END { if (empty) print ""; exit ours || single }' "$1"; }
+
+# named RUNTIME: whether what is read has a table of that runtime.
+named() { grep "^[[:space:]]*\[[^]#]*runtimes\.[\"']*$1[\"']*\]" >/dev/null; }
 
 # names FILE RUNTIME: whether it has a table of that runtime.
-names() { [ -e "$1" ] && grep -q "runtimes\.[\"']*$2[\"']*\]" "$1"; }
+names() { [ -e "$1" ] && named "$2" <"$1"; }
+
+# plain FILE: whether it says runtimes, and what they are in, by tables of their own only. Tables cannot be added to inline ones,
+# and `names` does not see what dotted keys say.
+plain() { awk '
+    /^[ \t]*(#|$)/ { next }
+    /^[ \t]*\[/ { keys = 0 }
+    /^[ \t]*\[plugins\.["\047][a-z0-9.]+["\047]\.containerd\.runtimes\][ \t]*(#.*)?$/ { keys = 1; next }
+    /^[ \t]*\[plugins\.["\047][a-z0-9.]+["\047]\.containerd\.runtimes\.[A-Za-z0-9_."\047-]+\][ \t]*(#.*)?$/ { next }
+    keys || /runtimes/ { other = 1 }
+    /^[ \t]*["\047]?(plugins|io\.containerd\.grpc\.v1\.cri|io\.containerd\.cri\.v1\.runtime|containerd)["\047]?[ \t]*[.=]/ { other = 1 }
+    END { exit other }' "$1"; }
 
 # tables VERSION: what is added to a configuration of that version: the runtime, and runc's where that is not named. 1.6 and
 # 1.7, which read version 2, have no runtime of their own any more once one is named, and do not load CRI without the default.
@@ -78,14 +93,27 @@ tables() {
   done
 }
 
-# check FILE: fails unless containerd, where this machine has it, reads it and has the runtime then.
+# refuse REASON: fails, with containerd's configuration as it was.
+refuse() {
+  rm -f "$DESTDIR$containerd.gam-new"
+  fail "$1; $containerd is left as it was"
+}
+
+# check FILE: fails unless containerd reads it and has the runtime then, and the one that is its default, without which it does
+# not load CRI. Where this machine has no containerd, only that the file is `plain`.
 check() {
   if ! command -v containerd >/dev/null; then
+    plain "$1" ||
+      refuse "$containerd says runtimes otherwise than by plain tables, and there is no containerd here to check the result with"
     say "there is no containerd here to check its configuration with"
-  elif ! containerd --config "$1" config dump 2>/dev/null | grep 'io.containerd.gam.v2' >/dev/null; then
-    rm -f "$DESTDIR$containerd.gam-new"
-    fail "containerd does not take $containerd with the runtime in it; it is left as it was"
+    return
   fi
+  dump=$(containerd --config "$1" config dump 2>/dev/null) || dump=
+  printf '%s\n' "$dump" | grep 'io.containerd.gam.v2' >/dev/null ||
+    refuse "containerd does not take $containerd with the runtime in it"
+  default=$(printf '%s\n' "$dump" | sed -n "s/^[[:space:]]*default_runtime_name = [\"']\(.*\)[\"']\$/\1/p" | head -n 1)
+  [ -z "$default" ] || printf '%s\n' "$dump" | named "$default" ||
+    refuse "containerd would not load CRI: there is no runtime $default, which default_runtime_name names"
 }
 
 # The runtime in containerd's configuration. Version 3, which only containerd 2 has, takes a drop-in where it imports
@@ -211,12 +239,22 @@ take_back() {
 }
 
 uninstall() {
-  [ -e "$DESTDIR$list" ] || fail "there is no $DESTDIR$list: nothing was installed by this script"
+  if [ ! -e "$DESTDIR$list" ]; then
+    say "there is no $DESTDIR$list: nothing is installed by this script"
+    return
+  fi
   for socket in "$DESTDIR"/run/gam/*/control.sock; do
     [ ! -e "$socket" ] || [ -n "${GAM_FORCE:-}" ] ||
-      fail "managers run: delete their pods first, as containerd needs the binary for it (or set GAM_FORCE=1)"
+      fail "managers run: delete their pods first, as containerd needs the binary for it, or see \`gam gc\` if they are dead" \
+        "(GAM_FORCE=1 uninstalls all the same)"
   done
   entries=$(cat "$DESTDIR$list")
+  # Before anything is removed: what our lines are cannot be told then.
+  if printf '%s\n' "$entries" | grep -E "^(owned|edited) $containerd\$" >/dev/null && [ -e "$DESTDIR$containerd" ]; then
+    without "$DESTDIR$containerd" >/dev/null ||
+      fail "$containerd has only one of the lines \"$begin\" and \"$end\": put the other back, or take out what is gam's and both" \
+        "lines; nothing is uninstalled"
+  fi
   printf '%s\n' "$entries" | grep -v '^dir ' | while read -r kind path rest; do remove "$kind" "$path" "$rest"; done
   rm -f "$DESTDIR$list"
   # The deepest first.

@@ -167,8 +167,8 @@ pub struct Metrics {
     /// `per_container`: whether containers get series of their own: memory, CPU time, processes and kills for lack of
     /// memory. Default false.
     pub per_container: bool,
-    /// `max_containers`: how many containers of a manager do, at least 1; how many others there are is told. Default 1000.
-    #[serde(deserialize_with = "values::positive")]
+    /// `max_containers`: how many containers of a manager do, 1 to 3000; how many others there are is told. Default 1000.
+    #[serde(deserialize_with = "values::shown")]
     pub max_containers: usize,
 }
 

@@ -15,7 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use gam_task::container::Container;
 use gam_task::id::Key;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use creation::Creation;
 pub use tombstone::Tombstone;
@@ -170,6 +170,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Tells when nobody waits for the container any more.
+    #[must_use]
+    pub fn unwanted(&self) -> watch::Receiver<bool> {
+        self.creation.unwanted()
+    }
+
     /// Puts the container in its place. Gives it back if nobody waits for it any more: then it is to be undone, and the
     /// id stays taken until the reservation is dropped.
     ///

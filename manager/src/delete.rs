@@ -193,7 +193,8 @@ fn orphans(key: &Key, bundle: &Path, record: &Record) -> Vec<(PathBuf, Record)> 
     for (other, kept) in kept::of(&record.group, &key.namespace, &key.id) {
         let bundle = bundle.with_file_name(&*other.id);
         let found = match Record::read(&bundle) {
-            Ok(None) => kept,
+            // A bundle without a record is not gam's.
+            Ok(None) => kept.filter(|_| !bundle.exists()),
             Ok(found) => found.filter(|found| !found.deleted && found.sandbox == record.sandbox),
             Err(_) => None,
         };

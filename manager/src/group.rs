@@ -8,7 +8,7 @@ mod lock;
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -33,13 +33,16 @@ pub struct Group {
 }
 
 impl Group {
+    /// How many hexadecimal digits the name of a group's directory has.
+    pub const HASH: usize = 32;
+
     /// The group that a container belongs to. Groups are apart where their containerd is another (K7) and where the gam
     /// is another build, so that after an upgrade new pods get the new one.
     #[must_use]
     pub fn of(grouping: Grouping, containerd: &str, namespace: &str, id: &str, spec: &Spec) -> Self {
         let name = name(grouping, namespace, id, spec);
         let key = [containerd, &name, &build()].join("\0");
-        let hash: String = hex(&Sha256::digest(key)).chars().take(32).collect();
+        let hash: String = hex(&Sha256::digest(key)).chars().take(Self::HASH).collect();
         Self { name, directory: run_dir().join(hash) }
     }
 
@@ -49,12 +52,17 @@ impl Group {
         Self { name: name.to_owned(), directory: directory.to_path_buf() }
     }
 
-    /// Makes the directory, for its owner alone.
+    /// Makes the directory, for its owner alone, and `/run/gam` too, which kubelet may have made for the installer's mount.
     ///
     /// # Errors
-    /// What mkdir(2) answers.
+    /// What mkdir(2) and chmod(2) answer.
     pub fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        match self.directory.parent() {
+            Some(above) if above == Path::new(RUN_DIR) => close(above),
+            // One that the environment names is somebody's own.
+            _ => Ok(()),
+        }
     }
 
     /// The manager's pid file.
@@ -115,6 +123,15 @@ impl Group {
     }
 }
 
+/// Keeps others out of a directory.
+fn close(directory: &Path) -> io::Result<()> {
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))
+}
+
 /// Where the groups' directories are: `$GAM_RUN_DIR`, else `/run/gam`.
 #[must_use]
 pub fn run_dir() -> PathBuf {
@@ -156,6 +173,14 @@ mod tests {
 
     fn spec(text: &str) -> Spec {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn k9_a_directory_that_others_may_enter_is_closed() {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        close(place.path()).unwrap();
+        assert_eq!(fs::metadata(place.path()).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -35,8 +35,9 @@ use crate::server::Calls;
 
 /// Threads that serve requests; runtime commands are processes, so two keep up with any number of containers.
 const WORKERS: usize = 2;
-/// Threads that mount and write to files, at most; they go when they have nothing to do.
-const BLOCKING: usize = 16;
+/// Threads that mount, unmount and write to files, at most; they go when they have nothing to do. Mounting takes 16 of them at
+/// most, writing 8.
+const BLOCKING: usize = 32;
 /// What a thread's stack may grow to, in bytes.
 const STACK: usize = 2 << 20;
 /// How often what is old is forgotten, and a sign of life is given.

@@ -20,6 +20,7 @@ impl Status for ContainerError {
     fn code(&self) -> Code {
         match self {
             Self::Refused(refusal) => refusal.code(),
+            Self::Unwanted(_) => Code::CANCELLED,
             Self::OverLimit(_) => Code::RESOURCE_EXHAUSTED,
             Self::Runtime(error) if error.is_timed_out() => Code::DEADLINE_EXCEEDED,
             Self::Runtime(error) if error.is_gone() || error.is_finished() => Code::NOT_FOUND,

@@ -17,13 +17,16 @@ use crate::mount::{self, MountError};
 use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::record::{ProcessName, Record};
-use crate::runtime::{Runtime, RuntimeError, Settings};
+use crate::runtime::{Limits, Runtime, RuntimeError, Settings};
 use crate::sys::polled::Polled;
 use crate::sys::{pidfd, proc};
 use crate::telemetry::Silent;
 
 /// How long the cgroup may take to go: containerd gives the whole command 5 s.
 const CGROUP: Duration = Duration::from_secs(1);
+
+/// How long the runtime may take: its container has been killed before, and whoever cleans up has others to see to.
+const DELETE: Duration = Duration::from_secs(10);
 
 /// How long the runtime may go on to make a container whose manager is dead.
 const CREATION: Duration = Duration::from_secs(3);
@@ -91,8 +94,13 @@ async fn work(
         let _ = cgroup.thaw();
     }
     let settings = Settings::new(&options, &key.namespace);
-    let runtime = Runtime::new(reaper, Arc::new(Silent), settings, &key.id, bundle);
+    let runtime = Runtime::new(reaper, Arc::new(Silent), settings, &key.id, bundle)
+        .limited(Limits { slow: DELETE, ..Limits::default() });
     let deleted = runtime.delete(true).await;
+    let exit = record.and_then(|record| record.exit).unwrap_or_else(|| Exit::now(Exit::KILLED));
+    if record.is_some_and(|record| is_anothers(bundle, record)) {
+        return Ok((pid.unsigned_abs(), exit));
+    }
     if let Some(cgroup) = cgroup {
         let _ = cgroup.kill_all();
         cgroup.remove(CGROUP).await;
@@ -103,8 +111,15 @@ async fn work(
     }
     deleted?;
     unmounted?;
-    let exit = record.and_then(|record| record.exit).unwrap_or_else(|| Exit::now(Exit::KILLED));
     Ok((pid.unsigned_abs(), exit))
+}
+
+/// Whether a bundle is a later container's of the same id by now, which a slow runtime lets happen. Its cgroup and its mounts
+/// have the same names.
+fn is_anothers(bundle: &Path, record: &Record) -> bool {
+    let same =
+        |now: &Record| now.manager == record.manager && now.init.is_none_or(|_| now.init == record.init);
+    matches!(Record::read(bundle), Ok(Some(now)) if !same(&now))
 }
 
 /// Waits until the runtime has ended that makes the container of a bundle: it outlives the manager that called it, and would

@@ -109,8 +109,9 @@ impl Runtime {
         Self { admission: Some((admission.clone(), tenant.clone())), ..self }
     }
 
-    /// Waits until `create`, `restore` or `exec` may run; the others wait by themselves. What belongs to such a command is
-    /// best prepared when its turn has come: then only so much is open as is at work.
+    /// Waits until `create`, `restore`, `start`, `exec`, `pause` or `resume` may run; the others wait by themselves. A container
+    /// is not in the state that such a command puts it in before its turn has come: else what only waits would stand in the
+    /// way of its end. And what belongs to the command is not opened before: only so much is open as is at work.
     pub async fn turn(&self, command: &'static str) -> Turn {
         match &self.admission {
             Some((admission, tenant)) => {
@@ -160,7 +161,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn start(&self) -> Result<(), RuntimeError> {
-        self.plain("start", args::start(&self.id), self.limits.slow).await
+        self.run("start", args::start(&self.id), Streams::Captured, None, self.limits.slow).await
     }
 
     /// Starts a further process, whose OCI spec is `process`, and answers its pid.
@@ -197,7 +198,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn pause(&self) -> Result<(), RuntimeError> {
-        self.plain("pause", args::of("pause", &self.id), self.limits.quick).await
+        self.run("pause", args::of("pause", &self.id), Streams::Captured, None, self.limits.quick).await
     }
 
     /// Thaws every process.
@@ -205,7 +206,7 @@ impl Runtime {
     /// # Errors
     /// [`RuntimeError`] says what the runtime said.
     pub async fn resume(&self) -> Result<(), RuntimeError> {
-        self.plain("resume", args::of("resume", &self.id), self.limits.quick).await
+        self.run("resume", args::of("resume", &self.id), Streams::Captured, None, self.limits.quick).await
     }
 
     /// Deletes the container, with `force` also one that runs. One that does not exist is deleted (D12).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub use limits::{Account, Accounts, Limits, OverLimit, Quota, Taken};
 pub use pace::Pace;
 
-use crate::id::Key;
+use crate::id::{self, Key};
 use crate::spec::{Spec, annotation};
 
 /// The longest name of a Kubernetes namespace that is taken, in bytes; theirs have 63 at most.
@@ -24,11 +24,19 @@ impl Tenant {
     /// is shown in metrics and messages.
     #[must_use]
     pub fn of(key: &Key, spec: &Spec) -> Self {
-        let inner = spec.annotation(annotation::SANDBOX_NAMESPACE).filter(|name| is_name(name));
+        let inner = spec.annotation(annotation::SANDBOX_NAMESPACE).filter(|name| is_inner_name(name));
         match inner {
             Some(name) => Self(format!("{}/{name}", key.namespace).into()),
             None => Self(Arc::clone(&key.namespace)),
         }
+    }
+
+    /// Whether there can be a tenant of that name.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let (namespace, inner) = name.split_once('/').map_or((name, None), |(one, other)| (one, Some(other)));
+        id::validate("namespace", namespace).is_ok()
+            && inner.is_none_or(|inner| !inner.is_empty() && is_inner_name(inner))
     }
 
     /// Its name.
@@ -44,7 +52,7 @@ impl fmt::Display for Tenant {
     }
 }
 
-fn is_name(name: &str) -> bool {
+fn is_inner_name(name: &str) -> bool {
     name.len() <= LONGEST && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
@@ -66,5 +74,10 @@ mod tests {
             assert_eq!(tenant(bad), "k8s.io", "{bad:?}");
         }
         assert_eq!(Tenant::of(&key, &Spec::default()).as_str(), "k8s.io");
+        for (name, can_be) in
+            [("k8s.io", true), ("k8s.io/a", true), ("a b", false), ("k8s.io/", false), ("a/b/c", false)]
+        {
+            assert_eq!(Tenant::is_name(name), can_be, "{name}");
+        }
     }
 }

@@ -15,18 +15,13 @@ struct Seen {
     score: String,
     huge_pages: bool,
     open_files: Vec<u64>,
-    nice: i32,
 }
 
 fn seen(pid: &str) -> Seen {
     let of = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap();
     let limits = of("limits");
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    // proc_pid_stat(5): the priority is the seventeenth field after the name, which is in parentheses.
-    let stat = of("stat");
-    let nice = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(16));
     Seen {
-        nice: nice.unwrap().parse().unwrap(),
         score: of("oom_score_adj").trim().to_owned(),
         huge_pages: of("status").lines().any(|line| line == "THP_enabled:\t1"),
         open_files: line.split_whitespace().filter_map(|word| word.parse().ok()).collect(),
@@ -37,10 +32,8 @@ fn seen(pid: &str) -> Seen {
 async fn e13_i5_children_inherit_what_was_before() {
     let hard = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: Some(600), maximum: hard }).unwrap();
-    let before = seen("thread-self");
+    let before = seen("self");
     inherit::disable_huge_pages().unwrap();
-    inherit::raise_priority(before.nice - 3).unwrap();
-    assert_eq!(seen("thread-self").nice, before.nice - 3);
     let original = inherit::raise_nofile().unwrap();
     let score = inherit::raise_oom_score_adj().unwrap();
     assert_eq!(inherit::raise_oom_score_adj().unwrap(), score, "a second call changes nothing");
@@ -72,12 +65,10 @@ async fn e13_i5_children_inherit_what_was_before() {
         assert_eq!(child.score, before.score);
         assert_eq!(child.huge_pages, before.huge_pages);
         assert_eq!(child.open_files, before.open_files);
-        assert_eq!(child.nice, before.nice);
     }
     tokio::time::sleep(Duration::from_millis(1)).await;
     let own = seen("self");
     assert_eq!(own.score, score.to_string(), "gam has its own score back");
-    assert_eq!(seen("thread-self").nice, before.nice - 3, "and its own priority");
     assert!(!own.huge_pages);
     assert_eq!(own.open_files[0], own.open_files[1]);
 }

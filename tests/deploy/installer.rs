@@ -1,7 +1,8 @@
 //! The installer, on trees of its own, as busybox and dash run it.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,9 @@ gam_tests::tests![
     a_configuration_is_added_to_and_restored,
     what_was_changed_since_is_left,
     a_configuration_that_cannot_be_added_to_is_left,
+    what_is_commented_out_is_not_there,
+    an_edit_whose_marks_are_no_pair_is_left,
+    without_containerd_only_plain_tables_are_added_to,
     a_link_to_a_configuration_stays_one,
     nothing_is_uninstalled_under_managers,
     the_image_installs_and_uninstalls,
@@ -26,6 +30,7 @@ gam_tests::tests![
 
 const SHELLS: [&[&str]; 2] = [&["/usr/bin/busybox", "sh"], &["/bin/sh"]];
 const SHIM: &str = "usr/local/bin/containerd-shim-gam-v2";
+const CONFIGURATION: &str = "etc/containerd/config.toml";
 
 /// Where the installer finds containerd, of one generation, and programs.
 pub(crate) fn path(containerd: Containerd) -> String {
@@ -59,6 +64,15 @@ pub(crate) fn tree() -> TempDir {
     tree
 }
 
+/// A tree with a configuration of containerd besides.
+fn with_configuration(text: &str) -> TempDir {
+    let tree = tree();
+    let file = tree.path().join(CONFIGURATION);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, text).unwrap();
+    tree
+}
+
 /// Every path of a tree with its mode and content.
 fn state(tree: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -68,6 +82,8 @@ fn state(tree: &Path) -> Vec<String> {
         let content = if kind.is_dir() {
             next.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             String::new()
+        } else if kind.file_type().is_socket() {
+            "socket".to_owned()
         } else {
             run(Command::new("sha256sum").arg(&path))
         };
@@ -95,8 +111,9 @@ fn a_tree_is_as_it_was_after_uninstalling(_: &Test) {
         assert!(root.join("etc/systemd/system/gam-gc.timer").exists());
         run(&mut by(shell, tree.path(), "uninstall"));
         assert_eq!(state(tree.path()), before, "{shell:?}");
-        let (ok, text) = outcome(&mut by(shell, tree.path(), "uninstall"));
-        assert!(!ok && text.contains("nothing was installed"), "{text}");
+        let again = run(&mut by(shell, tree.path(), "uninstall"));
+        assert!(again.contains("nothing is installed"), "{again}");
+        assert_eq!(state(tree.path()), before, "{shell:?}");
     }
 }
 
@@ -218,6 +235,10 @@ fn a_configuration_that_cannot_be_added_to_is_left(_: &Test) {
             "does not take",
         ),
         ("version = 2\n[broken\n", "does not take"),
+        (
+            "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"other\"\n",
+            "there is no runtime other",
+        ),
     ] {
         let tree = tree();
         let file = tree.path().join("etc/containerd/config.toml");
@@ -229,6 +250,96 @@ fn a_configuration_that_cannot_be_added_to_is_left(_: &Test) {
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
         run(&mut command(tree.path(), "uninstall"));
         assert_eq!(state(tree.path()), before, "{text}");
+    }
+}
+
+fn what_is_commented_out_is_not_there(_: &Test) {
+    let table = |name: &str| format!("[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.{name}]");
+    for containerd in [Containerd::V1_6, Containerd::V1_7] {
+        for (shell, name) in SHELLS.iter().flat_map(|shell| [(shell, "runc"), (shell, "gam")]) {
+            let text = format!("version = 2\n# {}\n  #{}\n", table(name), table(name));
+            let tree = with_configuration(&text);
+            let before = state(tree.path());
+            run(by(shell, tree.path(), "install").env("PATH", path(containerd)));
+            let mut dump = Command::new(containerd.directory().join("containerd"));
+            dump.arg("--config").arg(tree.path().join(CONFIGURATION)).args(["config", "dump"]);
+            let dumped = run(&mut dump);
+            assert!(dumped.contains(&table("runc")) && dumped.contains(&table("gam")), "{name}: {dumped}");
+            run(&mut by(shell, tree.path(), "uninstall"));
+            assert_eq!(state(tree.path()), before, "{name}");
+        }
+    }
+}
+
+/// Where a mark is gone, nobody can tell what between them is whose.
+fn an_edit_whose_marks_are_no_pair_is_left(_: &Test) {
+    let theirs = "[debug]\n  level = \"warn\"\n";
+    for (shell, mark) in SHELLS.iter().flat_map(|shell| [(shell, "# gam: begin"), (shell, "# gam: end")]) {
+        for tree in [tree(), with_configuration("version = 2\noom_score = -999\n")] {
+            run(&mut by(shell, tree.path(), "install"));
+            let file = tree.path().join(CONFIGURATION);
+            let whole = fs::read_to_string(&file).unwrap();
+            let lines = whole.lines().filter(|line| !line.starts_with(mark));
+            let cut = lines.map(|line| format!("{line}\n")).collect::<String>();
+            assert_ne!(cut, whole);
+            fs::write(&file, format!("{cut}{theirs}")).unwrap();
+            let before = state(tree.path());
+            let (ok, said) = outcome(&mut by(shell, tree.path(), "uninstall"));
+            assert!(!ok && said.contains("has only one of the lines"), "{mark}: {said}");
+            assert_eq!(state(tree.path()), before, "{mark}: nothing is uninstalled");
+            fs::write(&file, format!("{whole}{theirs}")).unwrap();
+            run(&mut by(shell, tree.path(), "uninstall"));
+            let left = fs::read_to_string(&file).unwrap();
+            assert!(left.ends_with(theirs) && !left.contains("gam"), "{mark}: {left}");
+        }
+    }
+}
+
+/// As in the DaemonSet's image, where nothing reads the result.
+fn without_containerd_only_plain_tables_are_added_to(_: &Test) {
+    let image = tempfile::tempdir().unwrap();
+    gam_tests::image::rootfs(image.path());
+    let bin = image.path().join("bin");
+    let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+    let runc = "runtime_type = \"io.containerd.runc.v2\"";
+    let refused = [
+        format!("[{cri}.containerd]\n  runtimes = {{}}\n"),
+        format!("[{cri}.containerd]\n  runtimes.runc.{runc}\n"),
+        format!("[{cri}.containerd.runtimes]\n  runc = {{ {runc} }}\n"),
+        format!("[{cri}.containerd.runtimes]\n  # theirs\n  runc.{runc}\n"),
+        format!("[{cri}.containerd.\"runtimes\".runc]\n  {runc}\n"),
+        format!("[{cri}.containerd.runtimes . runc]\n  {runc}\n"),
+        format!("[{cri}]\n  containerd = {{ snapshotter = \"native\" }}\n"),
+        "[plugins]\n  \"io.containerd.grpc.v1.cri\" = {}\n".to_owned(),
+        format!("{cri}.containerd.snapshotter = \"native\"\n"),
+    ];
+    let containerds = [Containerd::V1_6, Containerd::V1_7, Containerd::V2_1];
+    let taken = containerds.map(|containerd| {
+        let mut command = Command::new(containerd.directory().join("containerd"));
+        run(command.args(["config", "default"]))
+    });
+    let marked = format!(
+        "# runtimes = {{}}\n[{cri}.containerd.runtimes] # all\n\n  [{cri}.containerd.runtimes.\"runc\"]\n"
+    );
+    let taken = taken.into_iter().chain([format!("version = 2\n{marked}    {runc}\n")]);
+    let refused = refused.iter().map(|text| format!("version = 2\n{text}"));
+    for (text, good) in taken.map(|text| (text, true)).chain(refused.map(|text| (text, false))) {
+        for shell in SHELLS {
+            let tree = with_configuration(&text);
+            let before = state(tree.path());
+            let (ok, said) = outcome(by(shell, tree.path(), "install").env("PATH", &bin));
+            assert_eq!(ok, good, "{text}: {said}");
+            let after = fs::read_to_string(tree.path().join(CONFIGURATION)).unwrap();
+            if good {
+                assert!(said.contains("no containerd here"), "{said}");
+                assert!(after.starts_with(&text) && after.contains("io.containerd.gam.v2"), "{after}");
+            } else {
+                assert!(said.contains("otherwise than by plain tables"), "{text}: {said}");
+                assert_eq!(after, text);
+            }
+            run(by(shell, tree.path(), "uninstall").env("PATH", &bin));
+            assert_eq!(state(tree.path()), before, "{text}");
+        }
     }
 }
 
@@ -252,10 +363,11 @@ fn nothing_is_uninstalled_under_managers(_: &Test) {
     install(tree.path());
     let group = tree.path().join("run/gam/0123");
     fs::create_dir_all(&group).unwrap();
-    fs::write(group.join("control.sock"), "").unwrap();
+    // What a manager leaves that was killed.
+    drop(UnixListener::bind(group.join("control.sock")).unwrap());
     let before = state(tree.path());
     let (ok, said) = outcome(&mut command(tree.path(), "uninstall"));
-    assert!(!ok && said.contains("managers run"), "{said}");
+    assert!(!ok && said.contains("managers run") && said.contains("`gam gc` if they are dead"), "{said}");
     assert_eq!(state(tree.path()), before);
     run(command(tree.path(), "uninstall").env("GAM_FORCE", "1"));
     assert!(!tree.path().join(SHIM).exists());

@@ -160,4 +160,64 @@ cases! {
         other.delete("b").await.unwrap();
         other.exec("b", &["true"]).await.unwrap();
     }
+
+    async fn k4_an_exec_that_waits_for_its_turn_is_in_nobodys_way(lab) {
+        if lab.subject() == Subject::Go {
+            return;
+        }
+        configure(&lab, "[scheduler]\nconcurrency = 1");
+        let busy = lab.plan("busy").fake().run().await;
+        let other = lab.plan("other").fake().run().await;
+        lab.fake().set(&[on("exec").of("busy").before(6000)]);
+        let mut slow = Vec::new();
+        for number in 0..4 {
+            busy.exec(&format!("e{number}"), &["true"]).await.unwrap();
+            let busy = busy.clone();
+            slow.push(tokio::spawn(async move { busy.start(&format!("e{number}")).await }));
+        }
+        // As many as a tenant may have at work: the next one waits.
+        lab.fake().begun("exec", 4).await;
+        other.exec("probe", &["true"]).await.unwrap();
+        let probe = tokio::spawn({
+            let other = other.clone();
+            async move { other.start("probe").await }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let since = Instant::now();
+        other.kill("", 9).await.unwrap();
+        other.wait("").await.unwrap();
+        other.delete("").await.unwrap();
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+        assert!(!probe.is_finished(), "the exec did not wait");
+        for one in slow {
+            one.await.unwrap().unwrap();
+        }
+        assert_ne!(code(&probe.await.unwrap()), Code::OK);
+    }
+
+    async fn k4_a_creation_that_nobody_wants_leaves_the_queue(lab) {
+        if lab.subject() == Subject::Go {
+            return;
+        }
+        configure(&lab, "[scheduler]\nconcurrency = 1");
+        let crowd = crowd(&lab, 5).await;
+        let (unwanted, slow) = crowd.split_last().unwrap();
+        lab.fake().set(&[on("create").before(5000)]);
+        let creating: Vec<_> =
+            slow.iter().cloned().map(|one| tokio::spawn(async move { one.create().await })).collect();
+        lab.fake().begun("create", 4).await;
+        let waiting = tokio::spawn({
+            let unwanted = unwanted.clone();
+            async move { unwanted.create().await }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let since = Instant::now();
+        assert_eq!(code(&unwanted.delete("").await), Code::NOT_FOUND);
+        assert!(since.elapsed() < Duration::from_secs(2), "{:?}", since.elapsed());
+        assert_eq!(code(&waiting.await.unwrap()), Code::CANCELLED);
+        for one in creating {
+            one.await.unwrap().unwrap();
+        }
+        assert_eq!(lab.fake().count("create"), 4, "the runtime made what nobody wants");
+    }
 }

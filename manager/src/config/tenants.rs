@@ -1,6 +1,7 @@
 //! What tenants may have, and how their runtime commands take turns.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 use gam_task::admission::Admission;
 use gam_task::tenant::{Accounts, Limits};
@@ -33,10 +34,12 @@ pub struct TenantLimits {
     pub containers: Option<usize>,
     /// `execs`: how many execs each tenant may have, from their Exec to their Delete. Default: no limit.
     pub execs: Option<usize>,
-    /// `copied_bytes_per_second`: how much of what each tenant's processes print is brought to their clients, loggers and
-    /// files; what is more waits in their pipes. Default: no limit.
-    pub copied_bytes_per_second: Option<u64>,
+    /// `copied_bytes_per_second`: how much of what each tenant's processes print gam brings to FIFOs and files, and of what
+    /// goes through terminals; what is more waits in the pipes. A logger has the pipes of a process without a terminal
+    /// itself: nothing is brought to it. At least 1. Default: no limit.
+    pub copied_bytes_per_second: Option<NonZeroU64>,
     /// `[limits.tenants."NAME"]`: the same keys for one tenant; a key that is not there is as above. Default: none.
+    #[serde(deserialize_with = "values::tenants")]
     pub tenants: BTreeMap<String, Limits>,
 }
 

@@ -52,7 +52,7 @@ fn every_key_is_read() {
     let limits = TenantLimits {
         containers: Some(100),
         execs: Some(0),
-        copied_bytes_per_second: Some(1000),
+        copied_bytes_per_second: std::num::NonZeroU64::new(1000),
         tenants: [("k8s.io/batch".to_owned(), Limits { containers: Some(5), ..Limits::default() })].into(),
     };
     let expected = Config {
@@ -141,6 +141,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ("[events]\nmax_events = 0", 2, "at least 1"),
         ("[scheduler]\nconcurrency = 0", 2, "at least 1"),
         ("[limits]\npods = 1", 2, "pods"),
+        ("[limits]\ncopied_bytes_per_second = 0", 2, "nonzero"),
+        ("[limits.tenants.\"a b\"]\nexecs = 1", 1, "a b"),
+        ("[metrics]\nmax_containers = 3001", 2, "3000"),
         ("[limits.tenants.a]\n\nexecs = -1", 3, "-1"),
         ("[runtime]\nbinary_name = \"x\"", 2, "binary_name"),
         ("grouping = ", 1, ""),

@@ -1,15 +1,23 @@
 //! Values that TOML has no type for. Each is checked while it is read, so that an error has its line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gam_task::tenant::{Limits, Tenant};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracing::level_filters::LevelFilter;
 
 use crate::metrics::Address;
+
+/// The longest path of a socket, in bytes: it is bound with ".new" behind it, and 107 are what an address takes.
+const LONGEST_PATH: usize = 103;
+
+/// How many containers of a manager can have series of their own: 4 MiB of text are taken of it, and each has some 1.2 kB.
+const MOST_SHOWN: usize = 3000;
 
 /// The longest duration that is taken: a day.
 const MAX_DURATION: Duration = Duration::from_secs(86_400);
@@ -47,13 +55,13 @@ impl<'de> Deserialize<'de> for Listen {
             return Ok(Self::Off);
         }
         let path = text.strip_prefix("unix://").unwrap_or(&text);
-        if path.starts_with('/') && !path.contains('\0') {
+        if path.starts_with('/') && !path.contains('\0') && path.len() <= LONGEST_PATH {
             return Ok(Self::Unix(path.into()));
         }
         text.strip_prefix("tcp://").unwrap_or(&text).parse().map(Self::Tcp).map_err(|_| {
             D::Error::invalid_value(
                 Unexpected::Str(&text),
-                &"an IP address with a port, an absolute path, or \"off\"",
+                &"an IP address with a port, an absolute path of at most 103 bytes, or \"off\"",
             )
         })
     }
@@ -76,6 +84,29 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::E
     match usize::deserialize(from)? {
         0 => Err(D::Error::invalid_value(Unexpected::Unsigned(0), &"a number of at least 1")),
         number => Ok(number),
+    }
+}
+
+/// How many containers have series of their own: more than the text that is taken of a manager could hold are none.
+pub(super) fn shown<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match usize::deserialize(from)? {
+        number @ 1..=MOST_SHOWN => Ok(number),
+        number => Err(D::Error::invalid_value(
+            Unexpected::Unsigned(u64::try_from(number).unwrap_or(u64::MAX)),
+            &"a number from 1 to 3000",
+        )),
+    }
+}
+
+/// Limits by the name of a tenant.
+pub(super) fn tenants<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Limits>, D::Error> {
+    let limits = BTreeMap::<String, Limits>::deserialize(from)?;
+    match limits.keys().find(|name| !Tenant::is_name(name)) {
+        Some(name) => Err(D::Error::invalid_value(
+            Unexpected::Str(name),
+            &"the name of a tenant, NAMESPACE or NAMESPACE/NAMESPACE",
+        )),
+        None => Ok(limits),
     }
 }
 

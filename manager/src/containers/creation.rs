@@ -1,7 +1,9 @@
 //! A Create at work.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::server::ConnectionId;
@@ -13,7 +15,7 @@ pub struct Creation {
     pub connection: ConnectionId,
     /// When it was asked for.
     pub since: SystemTime,
-    abandoned: CancellationToken,
+    abandoned: Arc<watch::Sender<bool>>,
     ended: CancellationToken,
 }
 
@@ -22,20 +24,26 @@ impl Creation {
         Self {
             connection,
             since: SystemTime::now(),
-            abandoned: CancellationToken::new(),
+            abandoned: Arc::new(watch::Sender::new(false)),
             ended: CancellationToken::new(),
         }
     }
 
     /// Says that nobody wants the container any more: it is undone when it has been made.
     pub fn abandon(&self) {
-        self.abandoned.cancel();
+        self.abandoned.send_replace(true);
     }
 
     /// Whether nobody wants it any more.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.abandoned.is_cancelled()
+        *self.abandoned.borrow()
+    }
+
+    /// Tells when nobody wants it any more.
+    #[must_use]
+    pub fn unwanted(&self) -> watch::Receiver<bool> {
+        self.abandoned.subscribe()
     }
 
     pub(super) fn end(&self) {

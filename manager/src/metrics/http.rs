@@ -51,7 +51,7 @@ pub(super) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 8, head: Duration::from_secs(5), whole: Duration::from_secs(30) }
+        Self { connections: 16, head: Duration::from_secs(1), whole: Duration::from_secs(30) }
     }
 }
 

@@ -165,9 +165,10 @@ pub(super) async fn hold(address: &Address, node: &Arc<Node>, limits: Limits) {
     let mut theirs = false;
     loop {
         match attempt(address, node.run()).and_then(registered) {
-            Ok(Some((listener, _lock))) => {
+            // One value, whose parts go in this order: the socket before the lock.
+            Ok(Some(held)) => {
                 tracing::info!(%address, "serving the metrics of the node");
-                return http::accept(&listener, &Content::Node(Arc::clone(node)), limits).await;
+                return http::accept(&held.0, &Content::Node(Arc::clone(node)), limits).await;
             }
             Ok(None) => {
                 if !std::mem::replace(&mut theirs, true) {

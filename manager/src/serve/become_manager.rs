@@ -8,9 +8,6 @@ use gam_task::sys::{daemon, inherit};
 use super::ServeError;
 use crate::start::{READY, READY_FD};
 
-/// More urgent than what it starts, as setpriority(2) has it.
-const PRIORITY: i32 = -10;
-
 /// The `start` that waits.
 pub(super) struct Starter(Option<File>);
 
@@ -49,9 +46,6 @@ pub(super) fn settle() -> Result<(), ServeError> {
     daemon::ignore_sigpipe().map_err(ServeError::kernel("ignore SIGPIPE"))?;
     // A panic is caught and answered; a backtrace would cost 35 MiB that never come back.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    if let Err(error) = inherit::raise_priority(PRIORITY) {
-        tracing::debug!(%error, "the priority is not raised");
-    }
     // These three are wishes: the manager serves without them.
     if let Err(error) = inherit::raise_nofile() {
         tracing::warn!(%error, "the limit of open files is not raised");

@@ -11,6 +11,8 @@ use crate::metrics::Requests;
 
 /// The method whose calls are long because they are meant to be.
 const WAIT: &str = "Wait";
+/// The runtime's commands that may take half an hour, which is no sign of trouble.
+const LONG: [&str; 2] = ["checkpoint", "restore"];
 
 /// The requests of a manager that have not been answered, or whose work goes on after that.
 #[derive(Debug, Default)]
@@ -64,11 +66,15 @@ impl Calls {
         Call { calls: Arc::clone(self), number, work }
     }
 
-    /// How long the oldest request that is no Wait has been at work; zero if there is none.
+    /// How long the oldest request has been at work that is no Wait, and has no checkpoint written or read; zero if there is none.
     #[must_use]
     pub fn oldest_change(&self) -> Duration {
         let at_work = self.lock();
-        at_work.calls.values().find(|work| work.name() != WAIT).map_or(Duration::ZERO, |work| work.age())
+        let is_change = |work: &&Arc<Work>| {
+            let command = work.waiting().and_then(|waiting| waiting.command);
+            work.name() != WAIT && !command.is_some_and(|command| LONG.contains(&command))
+        };
+        at_work.calls.values().find(is_change).map_or(Duration::ZERO, |work| work.age())
     }
 
     /// Every request at work, the oldest first.

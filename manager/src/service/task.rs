@@ -109,6 +109,7 @@ impl TaskService {
             streams: decode::streams(request.terminal, request.stdin, request.stdout, request.stderr),
             checkpoint: request.checkpoint,
             options,
+            unwanted: Some(reservation.unwanted()),
             sandbox_init: self.sandbox(&key, &spec).and_then(|sandbox| living(&sandbox)),
         };
         let created = Container::create(&self.manager.host, wanted).await.map_err(status);

@@ -106,13 +106,18 @@ impl<T> Line<T> {
         .is_empty()
     }
 
+    /// Its commands that have not ended, with a place or without.
+    fn at_work(&self) -> usize {
+        self.running.saturating_add(self.overdue)
+    }
+
     fn is_empty(&self) -> bool {
-        self.running == 0 && self.overdue == 0 && self.waiting.iter().all(VecDeque::is_empty)
+        self.at_work() == 0 && self.waiting.iter().all(VecDeque::is_empty)
     }
 
     /// Which of its commands would run next in such a place, where it may have `share` of the places and `most` at work.
     fn candidate(&self, place: Place, share: usize, most: usize) -> Option<Class> {
-        if place == Place::First && self.running > 0 {
+        if place == Place::First && self.at_work() > 0 {
             return None;
         }
         if self.waits(Class::End) {
@@ -121,7 +126,7 @@ impl<T> Line<T> {
         if place == Place::End || (place == Place::Any && self.running >= share) {
             return None;
         }
-        if self.running.saturating_add(self.overdue) >= most {
+        if self.at_work() >= most {
             return None;
         }
         let first = Class::ALL.into_iter().find(|class| self.waits(*class))?;
@@ -170,7 +175,7 @@ impl<T> Queue<T> {
             .filter_map(|(tenant, line)| {
                 Some((tenant, line, line.candidate(place, self.share(tenant), self.most)?))
             })
-            .min_by_key(|(_, line, _)| (line.running, line.served))
+            .min_by_key(|(_, line, _)| (line.at_work(), line.served))
             .map(|(tenant, _, class)| (tenant.clone(), class))?;
         let line = self.tenants.get_mut(&tenant)?;
         let waiter = line.of(class).pop_front()?;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::{Semaphore, watch};
+
 use super::{Container, ContainerError, Host, Inner, Member};
 use crate::cgroup::Cgroup;
 use crate::doing;
@@ -20,6 +22,9 @@ use crate::state::{Input, State};
 use crate::stdio::{Context, Plan, Prepared, Streams};
 use crate::tenant::{Quota, Taken, Tenant};
 
+/// How many root file systems are mounted at a time: one whose server does not answer keeps a thread for good, and others
+/// are to be left for unmounting, which every Delete needs.
+static MOUNTS: Semaphore = Semaphore::const_new(16);
 /// How long the cgroup of a failed creation may take to go.
 const CGROUP: Duration = Duration::from_secs(2);
 
@@ -38,6 +43,8 @@ pub struct CreateRequest {
     pub checkpoint: String,
     /// How the runtime is called.
     pub options: Options,
+    /// Tells when nobody wants it any more: then it is given up where that costs nothing, before the runtime is called.
+    pub unwanted: Option<watch::Receiver<bool>>,
     /// The init of its pod's sandbox, with which it may share the threads of a core; none if it is the first of its pod.
     pub sandbox_init: Option<u32>,
 }
@@ -59,9 +66,11 @@ impl Container {
         let account = host.accounts.of(&Tenant::of(&request.key, &spec));
         let taken =
             account.take(Quota::Containers).inspect_err(|error| host.telemetry.limited(error.quota))?;
+        let mut request = request;
+        let unwanted = request.unwanted.take();
         let container = Arc::new(Self::new(host, request, plan, &spec, taken));
         container.save_first()?;
-        match container.make().await {
+        match container.make(unwanted).await {
             Ok(()) => {
                 container.save();
                 Ok(container)
@@ -74,7 +83,7 @@ impl Container {
     }
 
     fn new(host: &Arc<Host>, request: CreateRequest, plan: Plan, spec: &Spec, taken: Taken) -> Self {
-        let CreateRequest { key, bundle, rootfs, streams, checkpoint, options, sandbox_init } = request;
+        let CreateRequest { key, bundle, rootfs, streams, checkpoint, options, sandbox_init, .. } = request;
         let core = sandbox_init.map_or(Core::New, Core::Of);
         let settings = Settings::new(&options, &key.namespace);
         let (reaper, telemetry) = (Arc::clone(&host.reaper), Arc::clone(&host.telemetry));
@@ -106,12 +115,16 @@ impl Container {
         }
     }
 
-    async fn make(self: &Arc<Self>) -> Result<(), ContainerError> {
+    async fn make(self: &Arc<Self>, unwanted: Option<watch::Receiver<bool>>) -> Result<(), ContainerError> {
         self.mount().await?;
         if !self.checkpoint.is_empty() {
             return Ok(self.apply(Input::Restorable)?);
         }
-        self.runtime.turn("create").await.run(self.make_init()).await
+        let turn = tokio::select! {
+            turn = self.runtime.turn("create") => turn,
+            () = told(unwanted) => return Err(ContainerError::Unwanted(self.key.clone())),
+        };
+        turn.run(self.make_init()).await
     }
 
     /// Has the runtime make init.
@@ -136,6 +149,8 @@ impl Container {
             return Ok(());
         }
         let _step = doing::step("mounting its root file system");
+        let _its = self.account.mount().await;
+        let _all = MOUNTS.acquire().await.ok();
         let (mounts, target) = (self.rootfs.clone(), self.rootfs_path());
         let mounted = tokio::task::spawn_blocking(move || {
             // It is containerd's to make; where it cannot be made, the mount says so.
@@ -240,6 +255,16 @@ impl Container {
             Err(_) => tracing::error!(container = %self.key, "unmounting the root file system was abandoned"),
         }
     }
+}
+
+/// Waits until somebody says so; for ever if nobody can.
+async fn told(unwanted: Option<watch::Receiver<bool>>) {
+    if let Some(mut unwanted) = unwanted
+        && unwanted.wait_for(|unwanted| *unwanted).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// What the runtime is given as its own streams.

@@ -14,6 +14,11 @@ use crate::state::{Effect, ExecId, Input, Refusal};
 const SIGKILL: i32 = 9;
 
 impl Container {
+    /// Whether the state machine would take an input now. It may not any more when a turn has come.
+    pub(super) fn allows(&self, input: Input) -> Result<(), Refusal> {
+        self.inner().state.clone().step(input).map(drop)
+    }
+
     /// Feeds the state machine and does what it says. Events are handed over before anybody else sees the new state, so
     /// their order is the order of the states; the sink does not block.
     pub(super) fn apply(self: &Arc<Self>, input: Input) -> Result<(), Refusal> {

@@ -19,6 +19,9 @@ pub enum ContainerError {
     /// Its tenant has as much as it may.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+    /// Nobody wants it any more, and it was not made.
+    #[error("container {0} was not wanted any more before it was made")]
+    Unwanted(Key),
     /// The runtime refused.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Container, Status};
 use crate::cgroup::Cgroup;
 use crate::exit::Exit;
+use crate::record::StreamNames;
 
 impl Status {
     /// Its word, as containerd's clients have it.
@@ -81,7 +82,7 @@ impl Container {
                     "status": report.status.word(),
                     "pid": report.pid,
                     "exit": report.exit.map(exit),
-                    "streams": report.streams,
+                    "streams": streams(report.streams),
                 }))
             })
             .collect();
@@ -90,9 +91,29 @@ impl Container {
             all.insert("bundle".into(), self.bundle.to_string_lossy().into());
             all.insert("sandbox".into(), self.sandbox.as_deref().into());
             all.insert("execs".into(), execs.into());
-            all.insert("record".into(), serde_json::to_value(self.record()).unwrap_or_default());
+            let mut record = self.record();
+            record.streams = streams(record.streams);
+            record
+                .execs
+                .iter_mut()
+                .for_each(|exec| exec.streams = streams(std::mem::take(&mut exec.streams)));
+            all.insert("record".into(), serde_json::to_value(record).unwrap_or_default());
         }
         all
+    }
+}
+
+/// Streams without the arguments of a logger, which may be credentials.
+fn streams(names: StreamNames) -> StreamNames {
+    let shown = |uri: String| match uri.split_once('?') {
+        Some((logger, _)) => format!("{logger}?..."),
+        None => uri,
+    };
+    StreamNames {
+        terminal: names.terminal,
+        stdin: names.stdin,
+        stdout: shown(names.stdout),
+        stderr: shown(names.stderr),
     }
 }
 

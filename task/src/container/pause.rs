@@ -11,8 +11,10 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it runs; what the runtime refuses.
     pub async fn pause(self: &Arc<Self>) -> Result<(), ContainerError> {
+        self.allows(Input::Pause)?;
+        let turn = self.runtime.turn("pause").await;
         self.apply(Input::Pause)?;
-        match self.runtime.pause().await {
+        match turn.run(self.runtime.pause()).await {
             Ok(()) => self.apply(Input::Paused)?,
             Err(error) => {
                 // It may have frozen half of them.
@@ -30,8 +32,10 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it is paused; what the runtime refuses.
     pub async fn resume(self: &Arc<Self>) -> Result<(), ContainerError> {
+        self.allows(Input::Resume)?;
+        let turn = self.runtime.turn("resume").await;
         self.apply(Input::Resume)?;
-        match self.runtime.resume().await {
+        match turn.run(self.runtime.resume()).await {
             Ok(()) => self.apply(Input::Resumed)?,
             Err(error) => {
                 self.apply(Input::ResumeFailed)?;

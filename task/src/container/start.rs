@@ -14,13 +14,11 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it was created and not started; what the runtime refuses.
     pub async fn start(self: &Arc<Self>) -> Result<u32, ContainerError> {
+        self.allows(Input::Start)?;
+        let restoring = self.inner().state.init.phase == Phase::Restorable;
+        let turn = self.runtime.turn(if restoring { "restore" } else { "start" }).await;
         self.apply(Input::Start)?;
-        let restoring = matches!(self.inner().state.init.phase, Phase::Starting { restoring: true });
-        let started = if restoring {
-            self.runtime.turn("restore").await.run(self.restore()).await
-        } else {
-            self.release().await
-        };
+        let started = if restoring { turn.run(self.restore()).await } else { turn.run(self.release()).await };
         match started {
             Ok(pid) => {
                 self.apply(Input::Started { pid })?;

@@ -53,10 +53,15 @@ impl Drop for Log {
     }
 }
 
+/// How runc says which options a file system was given, up to 1.1 and since.
+const MOUNT_DATA: [&str; 2] = [", data: ", ", data="];
+
 /// A complaint without the options that a file system was given: runc tells those of a mount that fails, and they may hold
-/// a password (J10). `mount A:B (via C), data: OPTIONS: REASON` ends the message.
+/// a password (J10). `mount A:B (via C), data: OPTIONS: REASON` ends the message, or `mount src=A, dst=B, data=OPTIONS: REASON`.
 pub(super) fn without_mount_data(text: &str) -> String {
-    match text.split_once(", data: ") {
+    let found =
+        MOUNT_DATA.iter().filter_map(|mark| text.split_once(mark)).min_by_key(|(before, _)| before.len());
+    match found {
         Some((before, rest)) => match rest.rsplit_once(": ") {
             Some((_, reason)) => format!("{before}: {reason}"),
             None => before.to_owned(),
@@ -83,7 +88,10 @@ pub(super) fn complaint(text: &str) -> Option<String> {
                 return Some(without_mount_data(&line.msg).chars().take(TOLD).collect());
             }
             Ok(_) => {}
-            Err(_) => drop(plain.get_or_insert_with(|| line.trim().chars().take(TOLD).collect::<String>())),
+            Err(_) => {
+                let told = || without_mount_data(line.trim()).chars().take(TOLD).collect::<String>();
+                plain.get_or_insert_with(told);
+            }
         }
     }
     plain
@@ -103,6 +111,9 @@ mod tests {
             assert_eq!(without_mount_data(&text), format!("{told}: invalid argument"));
             let line = format!("{{\"level\":\"error\",\"msg\":{text:?}}}");
             assert_eq!(complaint(&line), Some(format!("{told}: invalid argument")));
+            assert_eq!(complaint(&text), Some(format!("{told}: invalid argument")));
+            let later = format!("mount src=t, dst=/m, flags=MS_NOSUID, data={data}: invalid argument");
+            assert_eq!(without_mount_data(&later), "mount src=t, dst=/m, flags=MS_NOSUID: invalid argument");
         }
         assert_eq!(without_mount_data("x, data: s3cret"), "x");
         assert_eq!(without_mount_data("exec: \"/x\": no such file"), "exec: \"/x\": no such file");

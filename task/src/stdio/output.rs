@@ -92,7 +92,7 @@ impl Output {
             Sink::Logger(end) => Box::pin(pump::splice_all(source, end, meter)).await,
             Sink::File(file) => {
                 let failed = &mut self.failed;
-                let told = |turn| note(&report, stream, failed, turn);
+                let told = |turn| note(meter, failed, turn);
                 return Box::pin(file::append_all(source, file, meter, told)).await;
             }
             Sink::Nowhere => return Box::pin(pump::discard_all(source, |_| {})).await,
@@ -104,13 +104,13 @@ impl Output {
     }
 
     /// Writes `bytes` to the sink. `unwritten` is kept at how many of them are not in it yet, for one who drops this.
-    pub(super) async fn write(&mut self, bytes: Vec<u8>, unwritten: &mut u64) {
-        let (stream, report) = (self.stream, Arc::clone(&self.report));
+    pub(super) async fn write(&mut self, bytes: Vec<u8>, phases: &Phases, unwritten: &mut u64) {
+        let report = Arc::clone(&self.report);
+        let meter = Meter { stream: self.stream, report: &report, phases: Some(phases) };
         *unwritten = bytes.len() as u64;
         let wrote = |count: u64| {
             *unwritten = unwritten.saturating_sub(count);
-            report.telemetry.copied(stream, count);
-            report.pace.spend(count);
+            meter.count(count);
         };
         let ended = match &self.sink {
             Sink::Nowhere => Ok(()),
@@ -122,7 +122,7 @@ impl Output {
             Sink::Logger(end) => pump::write_all(end, &bytes, wrote).await,
             Sink::File(file) => {
                 let turn = file::append(file, bytes).await;
-                turn.map(|turn| note(&report, stream, &mut self.failed, turn))
+                turn.map(|turn| note(meter, &mut self.failed, turn))
             }
         };
         if let Err(error) = ended {
@@ -150,10 +150,10 @@ impl Output {
     }
 }
 
-fn note(report: &Report, stream: Stream, failed: &mut bool, turn: file::Written) {
+fn note(meter: Meter<'_>, failed: &mut bool, turn: file::Written) {
+    let Meter { stream, report, .. } = meter;
     if turn.copied > 0 {
-        report.telemetry.copied(stream, turn.copied);
-        report.pace.spend(turn.copied);
+        meter.count(turn.copied);
     }
     if turn.dropped > 0 {
         report.telemetry.dropped(stream, turn.dropped);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::id::Key;
 use crate::telemetry::{Stream, Telemetry};
@@ -14,6 +15,8 @@ pub(super) struct Report {
     pub(super) telemetry: Arc<dyn Telemetry>,
     /// How fast its output may be brought on.
     pub(super) pace: Arc<Pace>,
+    /// How much output has been brought since the process ended.
+    pub(super) rest: AtomicU64,
 }
 
 impl Report {
@@ -24,7 +27,13 @@ impl Report {
         pace: &Arc<Pace>,
     ) -> Arc<Self> {
         let (key, exec_id) = (key.clone(), exec_id.map(Into::into));
-        Arc::new(Self { key, exec_id, telemetry: Arc::clone(telemetry), pace: Arc::clone(pace) })
+        Arc::new(Self {
+            key,
+            exec_id,
+            telemetry: Arc::clone(telemetry),
+            pace: Arc::clone(pace),
+            rest: AtomicU64::new(0),
+        })
     }
 
     /// Logs what is wrong with a stream.

@@ -43,7 +43,7 @@ pub(super) async fn print(
         let (bytes, hung_up) = read(&watched)?;
         if !bytes.is_empty() {
             pause = FIRST_PAUSE;
-            output.write(bytes, unwritten).await;
+            output.write(bytes, &phases, unwritten).await;
             output.meter(&phases).pace().await;
             tokio::task::yield_now().await;
         }

@@ -1,7 +1,7 @@
 //! What gam changes of itself, and gives its children as it was.
 //!
-//! Four attributes of a process go to its children: the switch for transparent huge pages, `oom_score_adj`, the priority
-//! and the limit of open files. gam changes all of them of itself, and no runtime command and no container may see that
+//! Three attributes of a process go to its children: the switch for transparent huge pages, `oom_score_adj` and the
+//! limit of open files. gam changes all three of itself, and no runtime command and no container may see that
 //! (BEHAVIOUR I5, E13).
 //!
 //! The first two are put back round a spawn ([`Lent`]): a child of posix_spawn takes them over at clone and exec, both of
@@ -19,22 +19,17 @@ use std::fs;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{
-    Pid, Resource, Rlimit, getpriority_process, getrlimit, prlimit, setpriority_process, setrlimit,
-};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use rustix::thread::disable_transparent_huge_pages;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 const OOM_SCORE_ADJ_MAX: i32 = 1000;
-/// Where the priority of a session is, if the kernel schedules by sessions (sched(7)).
-const AUTOGROUP: &str = "/proc/self/autogroup";
 
 /// What was changed, as it was before.
 struct Changed {
     huge_pages: bool,
     oom_score_adj: Option<Score>,
     nofile: Option<Rlimit>,
-    nice: Option<Nice>,
     lent: usize,
 }
 
@@ -44,15 +39,8 @@ struct Score {
     own: i32,
 }
 
-/// Priorities as setpriority(2) has them: -20 is the most urgent.
-#[derive(Clone, Copy)]
-struct Nice {
-    before: i32,
-    own: i32,
-}
-
 static CHANGED: Mutex<Changed> =
-    Mutex::new(Changed { huge_pages: false, oom_score_adj: None, nofile: None, nice: None, lent: 0 });
+    Mutex::new(Changed { huge_pages: false, oom_score_adj: None, nofile: None, lent: 0 });
 
 fn changed() -> MutexGuard<'static, Changed> {
     CHANGED.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,23 +93,7 @@ pub fn raise_nofile() -> io::Result<Rlimit> {
     Ok(before)
 }
 
-/// Gives this thread, the threads that it makes from now on, and gam's session the priority `own`, -20 to 19: gam needs the
-/// processor for microseconds at a time, and whoever asks it something waits for those.
-///
-/// # Errors
-/// EACCES or EPERM without CAP_SYS_NICE.
-pub fn raise_priority(own: i32) -> io::Result<()> {
-    let mut changed = changed();
-    let before = getpriority_process(None)?;
-    setpriority_process(None, own)?;
-    changed.nice = Some(Nice { before, own });
-    // Not there where the kernel does not schedule by sessions; a child leads a session of its own.
-    let _ = fs::write(AUTOGROUP, own.to_string());
-    Ok(())
-}
-
-/// While it lives, a child that this thread makes inherits huge pages, `oom_score_adj` and the priority as they were before gam
-/// changed them.
+/// While it lives, a child that is made inherits huge pages and `oom_score_adj` as they were before gam changed them.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Lent(());
@@ -134,7 +106,6 @@ impl Lent {
             changed.apply(false);
         }
         changed.lent = changed.lent.saturating_add(1);
-        changed.prioritise(false);
         Self(())
     }
 }
@@ -142,7 +113,6 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let mut changed = changed();
-        changed.prioritise(true);
         changed.lent = changed.lent.saturating_sub(1);
         if changed.lent == 0 {
             changed.apply(true);
@@ -151,15 +121,6 @@ impl Drop for Lent {
 }
 
 impl Changed {
-    /// Sets this thread's priority, which is a thread's own on Linux.
-    fn prioritise(&self, own: bool) {
-        if let Some(nice) = self.nice
-            && let Err(error) = setpriority_process(None, if own { nice.own } else { nice.before })
-        {
-            tracing::debug!(%error, own, "cannot set the priority");
-        }
-    }
-
     /// Sets gam's own values, or those of its children.
     fn apply(&self, own: bool) {
         if self.huge_pages

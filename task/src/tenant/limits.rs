@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
+
 use super::{Pace, Tenant};
+
+/// How many root file systems of a tenant are mounted at a time.
+const MOUNTS: usize = 4;
 
 /// What one tenant may have; without a number there is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +24,7 @@ pub struct Limits {
     /// `execs`: how many execs, from their Exec to their Delete.
     pub execs: Option<usize>,
     /// `copied_bytes_per_second`: how much of what its processes print is brought on; what is more waits in their pipes.
-    pub copied_bytes_per_second: Option<u64>,
+    pub copied_bytes_per_second: Option<NonZeroU64>,
 }
 
 impl Limits {
@@ -105,12 +111,15 @@ pub struct Account {
     containers: AtomicUsize,
     execs: AtomicUsize,
     pace: Arc<Pace>,
+    /// Lets a few of its mounts work at a time: one that hangs keeps a thread.
+    mounts: Semaphore,
 }
 
 impl Account {
     fn new(tenant: Tenant, limits: Limits) -> Self {
         let pace = limits.copied_bytes_per_second.map_or_else(Pace::unlimited, Pace::of);
-        Self { tenant, limits, containers: 0.into(), execs: 0.into(), pace: Arc::new(pace) }
+        let mounts = Semaphore::new(MOUNTS);
+        Self { tenant, limits, containers: 0.into(), execs: 0.into(), pace: Arc::new(pace), mounts }
     }
 
     /// Whose it is.
@@ -123,6 +132,12 @@ impl Account {
     #[must_use]
     pub fn pace(&self) -> &Arc<Pace> {
         &self.pace
+    }
+
+    /// Waits until one more root file system of its containers may be mounted.
+    pub async fn mount(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.mounts.acquire().await.ok()
     }
 
     /// Takes one more of `quota`.

@@ -1,5 +1,6 @@
 //! How fast a tenant's output may be brought on.
 
+use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,12 +27,12 @@ impl Pace {
         Self(None)
     }
 
-    /// At this rate; 0 counts as 1.
+    /// At this rate.
     #[must_use]
-    pub fn of(bytes_per_second: u64) -> Self {
+    pub fn of(bytes_per_second: NonZeroU64) -> Self {
         let now = Instant::now();
         let paid = Mutex::new(now.checked_sub(BURST).unwrap_or(now));
-        Self(Some(Rate { bytes_per_second: bytes_per_second.max(1), paid }))
+        Self(Some(Rate { bytes_per_second: bytes_per_second.get(), paid }))
     }
 
     /// So many bytes have been brought.
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn what_is_brought_is_paid_for_by_waiting_and_a_pause_gives_a_second() {
-        let pace = Pace::of(1000);
+        let pace = Pace::of(NonZeroU64::new(1000).unwrap());
         assert_eq!(pace.owed(), None);
         pace.spend(900);
         assert_eq!(pace.owed(), None, "the first second is free");

@@ -95,13 +95,11 @@ pub(super) fn all(run: &Path, states: &[PathBuf]) -> Result<Vec<Finding>, Operat
     for bundle in states.iter().flat_map(|state| bundles(state)) {
         found.extend(container(&bundle, &mut sockets));
     }
-    for directory in
-        groups.iter().filter(|path| path.extension().is_some_and(|extension| extension == "kept"))
-    {
+    for directory in groups.iter().filter(|path| is_named(path, Some("kept"))) {
         found.extend(records(&directory.with_extension(""), states));
     }
     let mut dead = Vec::new();
-    for directory in groups.iter().filter(|path| path.extension().is_none() && path.is_dir()) {
+    for directory in groups.iter().filter(|path| is_group(path)) {
         let Life::Dead(dead_for) = life::of_group(directory) else { continue };
         let listed = fs::read_to_string(Group::at("", directory).sockets_file()).unwrap_or_default();
         sockets.extend(listed.lines().map(|line| (directory.clone(), PathBuf::from(line), dead_for)));
@@ -118,6 +116,18 @@ pub(super) fn all(run: &Path, states: &[PathBuf]) -> Result<Vec<Finding>, Operat
     }
     found.extend(dead);
     Ok(found)
+}
+
+/// Whether a directory is a group's: it has a name as gam gives them, and what every manager makes first. Whatever else is
+/// where groups are is not gam's.
+pub(super) fn is_group(path: &Path) -> bool {
+    is_named(path, None) && ["lock", "pid"].iter().any(|name| path.join(name).is_file())
+}
+
+fn is_named(path: &Path, extension: Option<&str>) -> bool {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_hash = name.len() == Group::HASH && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash && path.extension().and_then(|found| found.to_str()) == extension
 }
 
 type Sockets = BTreeSet<(PathBuf, PathBuf, Duration)>;

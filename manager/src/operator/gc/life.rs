@@ -40,7 +40,7 @@ pub(super) fn of_writer(directory: &Path, pid: u32, record: &Path) -> Life {
         return Life::Alive;
     }
     if !directory.exists() {
-        return Life::Dead(since(record).unwrap_or_default());
+        return Life::Dead(since_gone(directory, record));
     }
     match of_group(directory) {
         Life::Dead(since) => Life::Dead(since),
@@ -61,7 +61,7 @@ pub(super) fn of_writer(directory: &Path, pid: u32, record: &Path) -> Life {
 pub(super) fn of_maker(directory: &Path, place: &Path) -> Life {
     match directory.exists() {
         true => of_group(directory),
-        false => Life::Dead(since(place).unwrap_or_default()),
+        false => Life::Dead(since_gone(directory, place)),
     }
 }
 
@@ -86,6 +86,14 @@ fn is_locked(group: &Group) -> bool {
 fn since(path: &Path) -> Option<Duration> {
     let changed = fs::symlink_metadata(path).and_then(|found| found.modified());
     changed.ok().and_then(|changed| SystemTime::now().duration_since(changed).ok())
+}
+
+/// How long the directory of a group has been gone, at least, of which `trace` is left. When that was, nothing tells but the
+/// directory it was in: as long as that has not changed, it has not.
+fn since_gone(directory: &Path, trace: &Path) -> Duration {
+    let above = directory.parent().and_then(since);
+    let trace = since(trace).unwrap_or_default();
+    above.map_or(trace, |above| above.min(trace))
 }
 
 /// Whether a socket's file is left and nobody listens on it.

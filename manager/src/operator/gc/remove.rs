@@ -1,4 +1,7 @@
-//! Removing what was found, under the group's lock, when it has been looked at once more.
+//! Removing what was found, when it has been looked at once more under the group's lock.
+//!
+//! The lock is not held while the runtime works, which may take long: the group may have a manager again, whose containers
+//! would wait.
 
 use std::fs;
 use std::io;
@@ -7,7 +10,7 @@ use std::path::Path;
 use gam_task::cleanup;
 use gam_task::record::Record;
 
-use super::find::{Finding, Thing};
+use super::find::{Finding, Thing, is_group};
 use super::life;
 use crate::group::{Group, Lock};
 use crate::kept;
@@ -20,10 +23,19 @@ pub(super) fn one(finding: &Finding) -> Result<(), String> {
     let group = Group::at("", &finding.group);
     let lock = lock(&group)?;
     match &finding.thing {
-        Thing::Container { bundle, record } => container(bundle, record),
+        Thing::Container { bundle, record } => match is_there(bundle, record)? {
+            true => clean_up(bundle, record, lock),
+            false => Ok(()),
+        },
         Thing::Kept { sandbox, key, record, bundle } => {
             // Without a record there is nothing but the place for one.
-            let cleaned = record.as_ref().map_or(Ok(()), |record| kept(bundle, record));
+            let there = record.as_ref().filter(|_| !bundle.exists() || has_record(bundle));
+            let cleaned = match there {
+                Some(record) if !bundle.exists() || is_there(bundle, record)? => {
+                    clean_up(bundle, record, lock)
+                }
+                _ => Ok(()),
+            };
             if cleaned.is_ok() {
                 kept::forget(&finding.group, key, sandbox);
             }
@@ -34,7 +46,7 @@ pub(super) fn one(finding: &Finding) -> Result<(), String> {
             false => Err("somebody listens on it now".to_owned()),
         },
         Thing::Group => {
-            let Some(lock) = lock else { return Ok(()) };
+            let Some(lock) = lock.filter(|_| is_group(&finding.group)) else { return Ok(()) };
             // The lock is ours, which the look at the group would take for another's.
             if life::is_served(&group) {
                 return Err("its manager is there again".to_owned());
@@ -57,27 +69,28 @@ fn lock(group: &Group) -> Result<Option<Lock>, String> {
     }
 }
 
-fn container(bundle: &Path, found: &Record) -> Result<(), String> {
+/// Whether the container that was found is there still, and not another of its id.
+fn is_there(bundle: &Path, found: &Record) -> Result<bool, String> {
     match Record::read(bundle) {
         // `delete` has seen to it meanwhile.
-        Ok(None) => return Ok(()),
-        Ok(Some(now)) if now.deleted => return Ok(()),
+        Ok(None) => Ok(false),
+        Ok(Some(now)) if now.deleted => Ok(false),
         Ok(Some(now)) if now.manager != found.manager => {
-            return Err("another container of that id is there now".to_owned());
+            Err("another container of that id is there now".to_owned())
         }
-        Ok(Some(_)) => {}
-        Err(error) => return Err(error.to_string()),
+        Ok(Some(_)) => Ok(true),
+        Err(error) => Err(error.to_string()),
     }
-    cleanup::container(&found.key, bundle, Some(found)).map(drop).map_err(|error| error.to_string())
 }
 
-/// Where the bundle is there still, its own record says whether the container has been seen to.
-fn kept(bundle: &Path, found: &Record) -> Result<(), String> {
-    if let Ok(Some(now)) = Record::read(bundle)
-        && (now.deleted || now.manager != found.manager)
-    {
-        return Ok(());
-    }
+/// Whether gam made the container of a bundle; one that it did not make has no record, and is another shim's.
+fn has_record(bundle: &Path) -> bool {
+    !matches!(Record::read(bundle), Ok(None))
+}
+
+fn clean_up(bundle: &Path, found: &Record, lock: Option<Lock>) -> Result<(), String> {
+    cleanup::kill_now(found);
+    drop(lock);
     cleanup::container(&found.key, bundle, Some(found)).map(drop).map_err(|error| error.to_string())
 }
 

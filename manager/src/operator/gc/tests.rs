@@ -13,7 +13,7 @@ use crate::kept;
 
 /// A group's directory with a pid file; nobody has this pid.
 fn group(run: &Path) -> PathBuf {
-    let directory = run.join("0123");
+    let directory = run.join("0123".repeat(8));
     fs::create_dir(&directory).unwrap();
     fs::write(directory.join("pid"), i32::MAX.to_string()).unwrap();
     directory
@@ -65,6 +65,42 @@ fn the_last_sign_of_life_is_that_of_the_pid_file() {
     crate::group::Group::at("", &directory).show_life();
     let Life::Dead(since) = life::of_group(&directory) else { panic!("it is dead") };
     assert!(since < Duration::from_secs(400), "{since:?}");
+}
+
+#[test]
+fn what_is_no_groups_is_left_alone() {
+    let run = tempfile::tempdir().unwrap();
+    for name in ["containerd", "0123", &"0123".repeat(8), &"g".repeat(32)] {
+        fs::create_dir_all(run.path().join(name).join("io")).unwrap();
+    }
+    fs::write(run.path().join("containerd/pid"), "7").unwrap();
+    assert!(find::all(run.path(), &[]).unwrap().is_empty());
+    // With a pid file it is one, and goes.
+    let directory = run.path().join("0123".repeat(8));
+    fs::write(directory.join("pid"), i32::MAX.to_string()).unwrap();
+    let found = find::all(run.path(), &[]).unwrap();
+    assert_eq!(found.len(), 1);
+    remove::one(&found[0]).unwrap();
+    assert!(!directory.exists() && run.path().join("containerd/pid").exists());
+}
+
+#[test]
+fn a_group_whose_directory_went_a_moment_ago_is_not_old_for_its_records_are() {
+    let run = tempfile::tempdir().unwrap();
+    let directory = group(run.path());
+    let record = run.path().join("record");
+    let old = std::time::SystemTime::now() - Duration::from_secs(500);
+    let age = |path: &Path| fs::File::open(path).unwrap().set_times(fs::FileTimes::new().set_modified(old));
+    fs::write(&record, "").unwrap();
+    age(&record).unwrap();
+    let life = || match life::of_writer(&directory, i32::MAX.unsigned_abs(), &record) {
+        Life::Dead(since) => since,
+        Life::Alive => panic!("it is dead"),
+    };
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(life() < Duration::from_secs(400));
+    age(run.path()).unwrap();
+    assert!(life() >= Duration::from_secs(499));
 }
 
 #[test]
@@ -124,6 +160,22 @@ fn bundles_records_sockets_and_groups_are_found_and_removed_in_an_order_that_let
     assert!(!socket.exists());
     assert_eq!(fs::read_dir(&run).unwrap().count(), 0, "no group and no record is left");
     assert!(look().is_empty());
+}
+
+#[test]
+fn a_bundle_without_a_record_is_another_shims_although_one_of_that_id_is_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let (run, state) = (place.path().join("run"), place.path().join("state"));
+    fs::create_dir(&run).unwrap();
+    let group = group(&run);
+    let bundle = bundle(&state, &group, "web");
+    kept::keep(&group, &Key::new("gam-gc", "web").unwrap(), "pod", &bundle).unwrap();
+    fs::remove_file(bundle.join("gam.json")).unwrap();
+    let found = find::all(&run, std::slice::from_ref(&state)).unwrap();
+    let record = found.iter().find(|finding| finding.thing.kind() == "record").unwrap();
+    assert_eq!(remove::one(record), Ok(()));
+    assert!(!bundle.join("gam.json").exists(), "nothing was cleaned up there");
+    assert!(find::all(&run, &[]).unwrap().iter().all(|finding| finding.thing.kind() != "record"));
 }
 
 #[test]
