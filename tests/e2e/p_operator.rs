@@ -348,8 +348,10 @@ fn events_of_a_manager_that_is_slow_come_later(t: &Test) {
         let hung = Stopped::new(container.shim());
         let mut follower = command(&daemon, words);
         let mut follower = Killed(follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
-        let mut complaint = String::new();
-        BufReader::new(follower.0.stderr.take().unwrap()).read_line(&mut complaint).unwrap();
+        let mut complaints = BufReader::new(follower.0.stderr.take().unwrap()).lines();
+        let complaining = thread::spawn(move || complaints.next());
+        poll::holds("it complains", || complaining.is_finished());
+        let complaint = complaining.join().unwrap().unwrap().unwrap();
         assert!(complaint.contains("does not answer"), "{words:?}: {complaint}");
         drop(hung);
         let mut lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
