@@ -17,6 +17,9 @@ pub use overview::{Identity, Listed};
 /// The longest line, in bytes.
 const LONGEST: u64 = 64 << 10;
 
+/// How the answer begins to a question that a manager does not know, as one of an older build.
+pub(crate) const NOT_UNDERSTOOD: &str = "the question is not understood";
+
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

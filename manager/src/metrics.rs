@@ -22,6 +22,7 @@ use prometheus::{
 
 pub use listener::Address;
 pub use node::Node;
+pub(crate) use node::merge::{Merged, Source, merge};
 pub use serve::{Handle, serve};
 pub use sources::{ContainerUsage, Requests, Tasks};
 

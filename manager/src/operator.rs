@@ -3,6 +3,7 @@
 //! Each asks the managers of this machine, over their control sockets, and reads the kernel's files of the containers
 //! itself, so that looking costs the managers little. `--json` is for programs; the rest is for people.
 
+mod cmdline;
 mod config;
 mod cost;
 mod dump;
@@ -31,7 +32,8 @@ use crate::config::ConfigError;
 #[derive(Debug, Parser)]
 #[command(name = "gam", version, disable_version_flag = true, arg_required_else_help = true)]
 #[command(
-    after_help = "They exit with 0; with 1 if they fail, and say why on stderr; with 2 if they are called wrongly.\n\
+    after_help = "They exit with 0; with 1 if they fail, or a manager that they ask does not answer, and say why on stderr; \
+    with 2 if they are called wrongly.\n\
     GAM_RUN_DIR names the managers' directory in the place of /run/gam."
 )]
 struct Operator {

@@ -1,9 +1,9 @@
 //! The operator's commands: `gam ls`, `gam stacks`, `gam gc`, ...
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ gam_tests::tests![
     a_manager_that_hangs_is_shown_and_others_are,
     log_level_is_changed_in_one_group_only,
     events_are_followed_from_managers_that_come,
+    events_of_a_manager_that_is_slow_come_later,
+    metrics_of_two_managers_are_one_text,
     metrics_and_configuration_are_printed,
     gc_removes_what_a_killed_manager_left,
 ];
@@ -93,6 +95,10 @@ fn ls_and_inspect_show_two_tenants(t: &Test) {
     let text = gam(&daemon, &["inspect", id]);
     assert!(text.code == 0 && text.out.contains("status: running") && !text.out.contains(SECRET), "{text:?}");
     assert!(!gam(&daemon, &["dump"]).out.contains(SECRET));
+    let tenant = |name| gam(&daemon, &["inspect", "--json", "--group", name, id]);
+    assert_eq!(tenant("payments").json()["container"], format!("e2e/{id}"));
+    let elsewhere = tenant("search");
+    assert!(elsewhere.code == 1 && elsewhere.err.contains("no container"), "{elsewhere:?}");
     let vague = gam(&daemon, &["inspect", &id[..id.len() - 1]]);
     assert!(vague.code == 1 && vague.err.starts_with("gam: ") && vague.err.contains("any of"), "{vague:?}");
     let unknown = gam(&daemon, &["inspect", "nobody"]);
@@ -208,23 +214,62 @@ fn a_manager_that_hangs_is_shown_and_others_are(t: &Test) {
     }
     let daemon = Daemon::start(Settings::new());
     let containers = two_tenants(t, &daemon);
-    let hung = Pid::from_raw(i32::try_from(containers[0].shim()).unwrap());
-    kill(hung, Signal::SIGSTOP).unwrap();
-    poll::holds("every thread of it has stopped", || {
-        let threads = fs::read_dir(format!("/proc/{hung}/task")).unwrap().flatten();
-        let status =
-            |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-        threads.map(status).all(|status| status.contains("State:\tT"))
-    });
+    let hung = Stopped::new(containers[0].shim());
     let begin = Instant::now();
-    let all = asked(&daemon, &["ls", "--json"]);
+    let output = gam(&daemon, &["ls", "--json"]);
     let took = begin.elapsed();
-    kill(hung, Signal::SIGCONT).unwrap();
     assert!(took < poll::slow(Duration::from_secs(4)), "it took {took:?}");
+    assert!(output.code == 1 && output.err.contains("payments"), "{output:?}");
+    let all = output.json();
     let states: Vec<_> = all["managers"].as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
     assert!(states.contains(&"silent".into()) && states.contains(&"running".into()), "{states:?}");
     assert_eq!(rows(&all["containers"], "id", &containers[1].id).len(), 1);
+    let top = gam(&daemon, &["top", "--once", "--json"]);
+    assert!(top.code == 1 && top.out.contains("\"silent\"") && top.err.contains("payments"), "{top:?}");
+    // It says nothing of itself, and is found by its group all the same.
+    for (words, pid) in [
+        (&["stacks", "--json"][..], "manager"),
+        (&["stacks", "--json", "--group", "payments"], "manager"),
+        (&["dump", "--json", "--group", "payments"], "pid"),
+    ] {
+        let output = gam(&daemon, words);
+        let list = output.json();
+        let silent = rows(&list, "state", "silent");
+        assert_eq!((output.code, silent.len()), (1, 1), "{words:?}: {output:?}");
+        assert_eq!(silent[0][pid], containers[0].shim());
+        assert_eq!(silent[0]["group"], "namespace e2e payments");
+        assert!(silent[0]["error"].as_str().unwrap().contains("answer"), "{list}");
+    }
+    let other = asked(&daemon, &["stacks", "--json", "--group", "search"]);
+    assert!(rows(&other, "state", "silent").is_empty(), "{other}");
+    drop(hung);
+    for words in [["ls", "--json"], ["stacks", "--json"], ["dump", "--json"]] {
+        assert!(!asked(&daemon, &words).to_string().contains("silent"), "{words:?}");
+    }
     containers.into_iter().for_each(Container::end);
+}
+
+/// A manager all of whose threads have stopped, until this goes.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn new(pid: u32) -> Self {
+        let stopped = Self(Pid::from_raw(i32::try_from(pid).unwrap()));
+        kill(stopped.0, Signal::SIGSTOP).unwrap();
+        poll::holds("every thread of it has stopped", || {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+            let status =
+                |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            threads.map(status).all(|status| status.contains("State:\tT"))
+        });
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
 }
 
 fn log_level_is_changed_in_one_group_only(t: &Test) {
@@ -291,6 +336,85 @@ fn events_are_followed_from_managers_that_come(t: &Test) {
     follower.kill().unwrap();
     follower.wait().unwrap();
     first.end();
+}
+
+fn events_of_a_manager_that_is_slow_come_later(t: &Test) {
+    if t.on_go() {
+        return;
+    }
+    let daemon = Daemon::start(Settings::new());
+    let container = t.container_of(&daemon).sandbox("payments").run();
+    for words in [&["events", "--json", "--group", "payments"][..], &["events", "--json"]] {
+        let hung = Stopped::new(container.shim());
+        let mut follower = command(&daemon, words);
+        let mut follower = Killed(follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut complaints = BufReader::new(follower.0.stderr.take().unwrap()).lines();
+        let complaining = thread::spawn(move || complaints.next());
+        poll::holds("it complains", || complaining.is_finished());
+        let complaint = complaining.join().unwrap().unwrap().unwrap();
+        assert!(complaint.contains("does not answer"), "{words:?}: {complaint}");
+        drop(hung);
+        let mut lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+        let reading = thread::spawn(move || lines.next());
+        poll::holds("an event is told", || {
+            container.exec("true").run().finish();
+            reading.is_finished()
+        });
+        let line = reading.join().unwrap().unwrap().unwrap();
+        let event: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["container"], container.id, "{words:?}");
+    }
+    container.end();
+}
+
+/// A process that is killed when this goes.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn metrics_of_two_managers_are_one_text(t: &Test) {
+    if t.on_go() {
+        return;
+    }
+    let daemon = Daemon::start(Settings::new());
+    let containers = two_tenants(t, &daemon);
+    let check = |text: &str| {
+        let mut child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starting promtool: tests/install installs it");
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    };
+    let text = gam(&daemon, &["metrics"]);
+    assert_eq!(text.code, 0, "{text:?}");
+    check(&text.out);
+    let count = |text: &str, begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
+    assert_eq!(count(&text.out, "# TYPE gam_tasks "), 1);
+    for tenant in ["payments", "search"] {
+        let series = format!("gam_tasks{{group=\"namespace e2e {tenant}\",group_id=\"");
+        assert!(count(&text.out, &series) > 0, "{series}: {text:?}");
+    }
+    let one = gam(&daemon, &["metrics", "--group", "search"]);
+    assert_eq!((one.code, count(&one.out, "gam_tasks{state=\"running\"} 1")), (0, 1), "{one:?}");
+    check(&one.out);
+    let hung = Stopped::new(containers[0].shim());
+    let part = gam(&daemon, &["metrics"]);
+    assert!(part.code == 1 && part.err.contains("payments"), "{part:?}");
+    assert!(part.out.contains("group=\"namespace e2e search\""), "{part:?}");
+    check(&part.out);
+    drop(hung);
+    containers.into_iter().for_each(Container::end);
 }
 
 fn metrics_and_configuration_are_printed(t: &Test) {

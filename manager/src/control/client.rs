@@ -26,6 +26,14 @@ pub enum ControlError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// It answers that it cannot, or something that is no answer to the question.
+    #[error("the manager at {path} refuses: {answer}")]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        answer: String,
+    },
 }
 
 /// A connection to a manager.
@@ -69,16 +77,21 @@ impl Client {
     /// Asks for what happens from now on, which is then read for as long as it takes.
     ///
     /// # Errors
-    /// [`ControlError::Silent`] as for [`ask`](Self::ask), also if the manager cannot tell.
+    /// [`ControlError::Silent`] if no answer comes in time, [`ControlError::Refused`] if it is another than that they follow.
     pub fn follow(mut self) -> Result<Followed, ControlError> {
         let silent = |path: &Path, source| ControlError::Silent { path: path.to_path_buf(), source };
         self.send(&Question::Events).map_err(|source| silent(&self.path, source))?;
         let mut followed = Followed { reader: BufReader::new(self.stream) };
-        match followed.next_answer() {
-            Ok(Some(Answer::Following)) => {}
-            Ok(Some(Answer::Failed(text))) => return Err(silent(&self.path, io::Error::other(text))),
-            Ok(_) => return Err(silent(&self.path, io::ErrorKind::UnexpectedEof.into())),
+        let answer = match followed.next_line() {
+            Ok(Some(line)) => serde_json::from_slice(&line).map_err(|error| error.to_string()),
+            Ok(None) => return Err(silent(&self.path, io::ErrorKind::UnexpectedEof.into())),
             Err(source) => return Err(silent(&self.path, source)),
+        };
+        let refused = |answer| Err(ControlError::Refused { path: self.path.clone(), answer });
+        match answer {
+            Ok(Answer::Following) => {}
+            Ok(Answer::Failed(text)) | Err(text) => return refused(text),
+            Ok(other) => return refused(format!("{other:?}")),
         }
         followed.reader.get_ref().set_read_timeout(None).map_err(|source| silent(&self.path, source))?;
         Ok(followed)
@@ -108,22 +121,40 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Waits for what happens next; none once the manager has left.
+    /// Waits for what happens next; none once the manager has left. A line that is not understood is passed over: a
+    /// manager of a later build may tell more.
     ///
     /// # Errors
-    /// What reading answers; `InvalidData` for a line that is no answer.
+    /// What reading answers.
     pub fn next_answer(&mut self) -> io::Result<Option<Answer>> {
-        let mut line = String::new();
-        match (&mut self.reader).take(LONGEST).read_line(&mut line)? {
-            0 => Ok(None),
-            _ => Ok(Some(serde_json::from_str(&line)?)),
+        while let Some(line) = self.next_line()? {
+            if let Ok(answer) = serde_json::from_slice(&line) {
+                return Ok(Some(answer));
+            }
         }
+        Ok(None)
+    }
+
+    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        let read = (&mut self.reader).take(LONGEST).read_until(b'\n', &mut line)?;
+        Ok((read > 0).then_some(line))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_not_understood_is_passed_over() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"later\":1}\n\xff\n{\"lost\":\n{\"lost\":2}\n{\"lost\":").unwrap();
+        drop(theirs);
+        let mut followed = Followed { reader: BufReader::new(ours) };
+        assert_eq!(followed.next_answer().unwrap(), Some(Answer::Lost(2)));
+        assert_eq!(followed.next_answer().unwrap(), None);
+    }
 
     #[test]
     fn k2_only_a_socket_that_nobody_serves_means_that_there_is_no_manager() {

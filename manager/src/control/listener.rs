@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{Answer, LONGEST, Question, overview};
+use super::{Answer, LONGEST, NOT_UNDERSTOOD, Question, overview};
 use crate::bootstrap::daemon_version;
 use crate::config::TaskApi;
 use crate::containerd::Version;
@@ -48,7 +48,7 @@ async fn converse(stream: UnixStream, manager: Arc<Manager>) {
         }
         let answer = match serde_json::from_str(&line) {
             Ok(question) => at_work(question, &manager).await,
-            Err(error) => Answer::Failed(format!("the question is not understood: {error}")),
+            Err(error) => Answer::Failed(format!("{NOT_UNDERSTOOD}: {error}")),
         };
         // Taken before the answer, so that nothing that happens after it is missed.
         let events = (answer == Answer::Following).then(|| manager.feed.follow());

@@ -7,7 +7,7 @@
 
 mod claim;
 mod fetch;
-mod merge;
+pub(super) mod merge;
 mod page;
 
 use std::fs;

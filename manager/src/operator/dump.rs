@@ -27,9 +27,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
         .map(|found| match &found.answer {
             Ok(Answer::Dumped(dump)) => dump.clone(),
             Ok(other) => json!({"directory": found.directory, "error": format!("it answers {other:?}")}),
-            Err(silence) => json!({"directory": found.directory, "pid": found.pid, "error": silence.text()}),
+            Err(silence) => managers::untold(found, silence, "pid"),
         })
         .collect();
     print_json(&dumps)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(managers::code(&found))
 }

@@ -1,6 +1,6 @@
 //! `gam events`: what happens to containers, as the managers tell containerd of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -19,9 +19,12 @@ use crate::logs::timestamp;
 
 /// How often new managers are looked for.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long one that does not answer is left alone until it is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Managers that start meanwhile are followed within a fifth of a second. \
+    One that does not answer is asked again until it does. \
     Where events are not read in time some are lost, and how many is told.")]
 pub(super) struct Args {
     /// Print a JSON object a line
@@ -33,20 +36,26 @@ pub(super) struct Args {
 }
 
 /// What is heard from the manager of a directory.
+#[derive(Debug)]
 enum Heard {
     /// Something has happened in its group.
     Event { group: String, told: Told },
     /// So many events are lost.
     Lost { group: String, count: u64 },
-    /// It is followed no more; with a complaint if it should have been.
-    Over(Option<String>),
+    /// It does not answer, and is asked again.
+    Silent(String),
+    /// It has left, or is about to serve.
+    Over,
+    /// It answers that it cannot be followed.
+    Refused(String),
     /// Its group is not wanted.
     Unwanted,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let (teller, heard) = mpsc::channel();
-    let mut followed: BTreeSet<PathBuf> = BTreeSet::new();
+    // By directory; with the pid that its file had when that began.
+    let mut followed: BTreeMap<PathBuf, Option<u32>> = BTreeMap::new();
     // Those that cannot be followed, by their pid too: another manager of the group may be one that can.
     let mut given_up: BTreeSet<(PathBuf, Option<u32>)> = BTreeSet::new();
     let mut looked: Option<Instant> = None;
@@ -54,25 +63,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
             looked = Some(Instant::now());
             for directory in managers::directories()? {
-                if !given_up.contains(&(directory.clone(), pid(&directory)))
-                    && followed.insert(directory.clone())
-                {
-                    begin(directory, args.group.clone(), teller.clone());
+                let pid = pid(&directory);
+                let manager = (directory, pid);
+                if !given_up.contains(&manager) && !followed.contains_key(&manager.0) {
+                    begin(manager.0.clone(), args.group.clone(), teller.clone());
+                    followed.extend([manager]);
                 }
             }
         }
         match heard.recv_timeout(LOOK) {
-            Ok((directory, Heard::Over(complaint))) => {
-                if let Some(complaint) = complaint {
-                    eprintln!("gam: {complaint}");
-                    given_up.insert((directory.clone(), pid(&directory)));
-                }
+            Ok((_, Heard::Silent(complaint))) => eprintln!("gam: {complaint}; it is asked again"),
+            Ok((directory, Heard::Over)) => {
                 followed.remove(&directory);
             }
-            Ok((directory, Heard::Unwanted)) => {
-                given_up.insert((directory.clone(), pid(&directory)));
-                followed.remove(&directory);
+            Ok((directory, Heard::Refused(complaint))) => {
+                eprintln!("gam: {complaint}");
+                given_up.extend(followed.remove_entry(&directory));
             }
+            Ok((directory, Heard::Unwanted)) => given_up.extend(followed.remove_entry(&directory)),
             Ok((_, Heard::Event { group, told })) => print(&line(&group, &told, args.json))?,
             Ok((_, Heard::Lost { group, count })) if args.json => {
                 print(&format!("{}\n", json!({"lost": count, "group": group})))?;
@@ -90,11 +98,21 @@ fn pid(directory: &Path) -> Option<u32> {
     std::fs::read_to_string(Group::at("", directory).pid_file()).ok()?.trim().parse().ok()
 }
 
-/// Follows the manager of a directory on a thread of its own, until it leaves.
+/// Follows the manager of a directory on a thread of its own, until it leaves or says that it cannot be followed.
 fn begin(directory: PathBuf, wanted: Option<String>, teller: Sender<(PathBuf, Heard)>) {
     thread::spawn(move || {
-        let last = follow(&directory, wanted.as_deref(), &teller);
-        let _ = teller.send((directory, last));
+        let mut has_complained = false;
+        loop {
+            let last = follow(&directory, wanted.as_deref(), &teller);
+            let is_silent = matches!(last, Heard::Silent(_));
+            // Once is enough: it may hang for hours.
+            let told = (is_silent && has_complained) || teller.send((directory.clone(), last)).is_ok();
+            if !is_silent || !told {
+                return;
+            }
+            has_complained = true;
+            thread::sleep(AGAIN);
+        }
     });
 }
 
@@ -103,20 +121,26 @@ fn follow(directory: &Path, wanted: Option<&str>, teller: &Sender<(PathBuf, Hear
     let mut client = match Client::connect(&Group::at("", directory).control_socket(), PATIENCE) {
         Ok(client) => client,
         // It is about to serve, or dead.
-        Err(ControlError::Absent { .. }) => return Heard::Over(None),
-        Err(error) => return Heard::Over(Some(error.to_string())),
+        Err(ControlError::Absent { .. }) => return Heard::Over,
+        Err(error) => return Heard::Silent(error.to_string()),
     };
-    let identity = match client.ask(&Question::Who) {
-        Ok(Answer::Manager(identity)) => Some(identity),
-        _ => None,
+    let (identity, silence) = match client.ask(&Question::Who) {
+        Ok(Answer::Manager(identity)) => (Some(identity), None),
+        Ok(_) => (None, None),
+        Err(error) => (None, Some(error.to_string())),
     };
-    let (group, is_wanted) = managers::named(directory, identity, wanted);
-    if !is_wanted {
-        return Heard::Unwanted;
+    let named = managers::named(directory, identity, wanted);
+    match silence {
+        // Its name is not known for sure until it answers, or has a command line.
+        Some(silence) if named.is_wanted || !named.is_known => return Heard::Silent(silence),
+        _ if !named.is_wanted => return Heard::Unwanted,
+        _ => {}
     }
+    let group = named.group;
     let mut followed = match client.follow() {
         Ok(followed) => followed,
-        Err(error) => return Heard::Over(Some(error.to_string())),
+        Err(error @ ControlError::Refused { .. }) => return Heard::Refused(error.to_string()),
+        Err(error) => return Heard::Silent(error.to_string()),
     };
     while let Ok(Some(answer)) = followed.next_answer() {
         let group = group.clone();
@@ -130,7 +154,7 @@ fn follow(directory: &Path, wanted: Option<&str>, teller: &Sender<(PathBuf, Hear
             break;
         }
     }
-    Heard::Over(None)
+    Heard::Over
 }
 
 fn line(group: &str, told: &Told, as_json: bool) -> String {
@@ -158,7 +182,52 @@ fn line(group: &str, told: &Told, as_json: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    /// A manager that answers each connection with the next lines, one for each question, and hangs up.
+    fn manager(directory: &Path, answers: &'static [&'static [&'static str]]) -> thread::JoinHandle<()> {
+        let listener = UnixListener::bind(directory.join("control.sock")).unwrap();
+        thread::spawn(move || {
+            for lines in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut questions = BufReader::new(stream.try_clone().unwrap()).lines();
+                for line in *lines {
+                    questions.next().unwrap().unwrap();
+                    stream.write_all(line.as_bytes()).unwrap();
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn a_manager_that_is_slow_once_is_followed_later() {
+        let place = tempfile::tempdir().unwrap();
+        const WHO: &str = "{\"manager\":{\"pid\":7,\"version\":\"1\",\"revision\":\"r\",\"group\":\"node\",\"started_ms\":1}}\n";
+        let server =
+            manager(place.path(), &[&[], &[WHO], &[WHO, "\"following\"\n{\"later\":{}}\n{\"lost\":3}\n"]]);
+        let (teller, heard) = mpsc::channel();
+        begin(place.path().to_path_buf(), Some("node".into()), teller);
+        let heard: Vec<Heard> = heard.iter().map(|(_, heard)| heard).collect();
+        assert!(
+            matches!(&heard[..], [Heard::Silent(_), Heard::Lost { count: 3, .. }, Heard::Over]),
+            "{heard:?}"
+        );
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_manager_is_given_up_by_its_answer_only() {
+        let place = tempfile::tempdir().unwrap();
+        const CANNOT: &str = "{\"failed\":\"the question is not understood\"}\n";
+        let server = manager(place.path(), &[&[CANNOT, CANNOT], &[CANNOT]]);
+        let (teller, _heard) = mpsc::channel();
+        assert!(matches!(follow(place.path(), None, &teller), Heard::Refused(_)));
+        assert!(matches!(follow(place.path(), Some("node"), &teller), Heard::Unwanted));
+        server.join().unwrap();
+    }
 
     #[test]
     fn an_event_is_a_line() {

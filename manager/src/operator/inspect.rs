@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Only of this group: its name, the last word of it, or the beginning of its directory's name
+    #[arg(long)]
+    group: Option<String>,
 }
 
 /// A container that may be meant.
@@ -28,7 +31,7 @@ struct Match<'f> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
-    let found = managers::ask(None, &Question::List)?;
+    let found = managers::ask(args.group.as_deref(), &Question::List)?;
     managers::complain(&found);
     let wanted = pick(&found, &args.id)?;
     let group = wanted.found.group();
@@ -130,7 +133,7 @@ mod tests {
             .unwrap()
         });
         let answer = Ok(Answer::Listed(listed.collect()));
-        vec![Found { directory: "/run/gam/0".into(), pid: None, identity: None, answer }]
+        vec![Found { directory: "/run/gam/0".into(), pid: None, identity: None, called: None, answer }]
     }
 
     #[test]

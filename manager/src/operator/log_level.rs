@@ -12,8 +12,10 @@ use crate::control::{Answer, Question};
 use crate::logs::LEVELS;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "It exits with 1 if a manager that lives did not take the level.\n\
-    A manager that starts later has the level of its configuration.")]
+#[command(
+    after_help = "It exits with 1 if a manager that lives did not take the level, or does not tell its own.\n\
+    A manager that starts later has the level of its configuration."
+)]
 pub(super) struct Args {
     /// Log down to this level from now on; without it the levels are shown
     #[arg(value_parser = LEVELS)]
@@ -55,7 +57,7 @@ fn show(found: &[managers::Found], args: &Args) -> Result<ExitCode, OperatorErro
         let rows: Vec<Value> = found
             .iter()
             .map(|found| {
-                let pid = found.identity.as_ref().map(|identity| identity.pid).or(found.pid);
+                let pid = found.pid();
                 json!({"manager": pid, "group": found.group(), "level": level(found)})
             })
             .collect();
@@ -63,7 +65,7 @@ fn show(found: &[managers::Found], args: &Args) -> Result<ExitCode, OperatorErro
     } else {
         let mut table = Table::new(&["MANAGER", "LEVEL", "GROUP"]);
         for found in found {
-            let pid = found.identity.as_ref().map(|identity| identity.pid).or(found.pid);
+            let pid = found.pid();
             table.row([
                 pid.map_or_else(none, |pid| pid.to_string()),
                 level(found).unwrap_or_else(none),
@@ -75,5 +77,5 @@ fn show(found: &[managers::Found], args: &Args) -> Result<ExitCode, OperatorErro
     let refused = |found: &managers::Found| {
         args.level.is_some() && level(found).is_none() && found.answer != Err(Silence::Dead)
     };
-    Ok(if found.iter().any(refused) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if found.iter().any(refused) { ExitCode::FAILURE } else { managers::code(found) })
 }

@@ -40,7 +40,7 @@ pub(super) struct ManagerRow {
     pub(super) revision: Option<String>,
     pub(super) group: Option<String>,
     pub(super) directory: String,
-    /// `running`, `dead`, `silent` or `failed`.
+    /// `running`, `dead`, `silent`, `failed` or `older`.
     pub(super) state: &'static str,
     /// What is wrong with it; none if nothing is.
     pub(super) message: Option<String>,
@@ -63,6 +63,7 @@ pub(super) struct ContainerRow {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let found = managers::ask(args.group.as_deref(), &Question::List)?;
+    managers::complain(found.iter().filter(|found| found.has_failed()));
     let managers: Vec<ManagerRow> = found.iter().map(manager).collect();
     let mut containers: Vec<ContainerRow> = found.iter().flat_map(containers).collect();
     containers.retain(|row| is_of(row.listed.tenant.as_deref(), args.tenant.as_deref()));
@@ -73,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     } else {
         print(&text(&managers, &containers, args.no_trunc))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(managers::code(&found))
 }
 
 /// Whether a container's tenant is the one that is wanted; none is any.
@@ -85,13 +86,13 @@ fn is_of(tenant: Option<&str>, wanted: Option<&str>) -> bool {
 /// A manager's row.
 pub(super) fn manager(found: &Found) -> ManagerRow {
     let identity = found.identity.as_ref();
-    let pid = identity.map(|identity| identity.pid).or(found.pid);
+    let pid = found.pid();
     let is_dead = matches!(found.answer, Err(managers::Silence::Dead));
     ManagerRow {
         pid,
         version: identity.map(|identity| identity.version.clone()),
         revision: identity.map(|identity| identity.revision.clone()),
-        group: identity.map(|identity| identity.group.clone()),
+        group: found.name().map(str::to_owned),
         directory: found.directory.display().to_string(),
         state: found.answer.as_ref().err().map_or("running", managers::Silence::word),
         message: found.answer.as_ref().err().map(managers::Silence::text),
@@ -110,7 +111,7 @@ pub(super) fn containers(found: &Found) -> Vec<ContainerRow> {
     let row = |listed: &Listed| ContainerRow {
         listed: listed.clone(),
         cost: cost::of_cgroup(listed.cgroup.as_ref()),
-        manager: found.identity.as_ref().map(|identity| identity.pid).or(found.pid),
+        manager: found.pid(),
         group: found.group(),
     };
     listed.iter().map(row).collect()

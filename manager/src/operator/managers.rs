@@ -3,12 +3,15 @@
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{OperatorError, older};
-use crate::control::{Answer, Client, ControlError, Identity, Question};
+use serde_json::{Value, json};
+
+use super::{OperatorError, cmdline, older};
+use crate::control::{Answer, Client, ControlError, Identity, NOT_UNDERSTOOD, Question};
 use crate::group::{Group, run_dir};
 
 /// How long a manager may take to answer.
@@ -25,6 +28,8 @@ pub(super) struct Found {
     pub(super) pid: Option<u32>,
     /// Who it says that it is; none if it does not say.
     pub(super) identity: Option<Identity>,
+    /// The group on its command line, for one that does not say who it is.
+    pub(super) called: Option<String>,
     /// What it answered.
     pub(super) answer: Result<Answer, Silence>,
 }
@@ -38,6 +43,8 @@ pub(super) enum Silence {
     Silent(String),
     /// It says that it cannot.
     Failed(String),
+    /// It is of an older build, which does not know the question.
+    Older(String),
 }
 
 impl Silence {
@@ -47,6 +54,7 @@ impl Silence {
             Self::Dead => "dead",
             Self::Silent(_) => "silent",
             Self::Failed(_) => "failed",
+            Self::Older(_) => "older",
         }
     }
 
@@ -54,36 +62,76 @@ impl Silence {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Dead => "nobody listens: it is dead, see `gam gc`".to_owned(),
-            Self::Silent(text) | Self::Failed(text) => text.clone(),
+            Self::Silent(text) | Self::Failed(text) | Self::Older(text) => text.clone(),
         }
     }
 }
 
 impl Found {
+    fn new(directory: &Path, identity: Option<Identity>, answer: Result<Answer, Silence>) -> Self {
+        let pid = fs::read_to_string(Group::at("", directory).pid_file()).ok();
+        let pid = pid.and_then(|text| text.trim().parse().ok());
+        let is_asked = identity.is_none() && answer != Err(Silence::Dead);
+        let called = pid.filter(|_| is_asked).and_then(|pid| cmdline::group_of(directory, pid));
+        Self { directory: directory.to_path_buf(), pid, identity, called, answer }
+    }
+
+    /// Whether it did not do what was asked of it, and should have.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.answer, Err(Silence::Silent(_) | Silence::Failed(_)))
+    }
+
     /// The last part of the directory.
     pub(super) fn hash(&self) -> String {
         self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Its group's name; that of its directory if it does not tell.
+    /// Its group's name, if that can be found out.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.group.as_str()).or(self.called.as_deref())
+    }
+
+    /// Its group's name; that of its directory if there is no other.
     pub(super) fn group(&self) -> String {
-        self.identity.as_ref().map_or_else(|| self.hash(), |identity| identity.group.clone())
+        self.name().map_or_else(|| self.hash(), str::to_owned)
+    }
+
+    /// Its pid: as it says, or as its file does.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.identity.as_ref().map(|identity| identity.pid).or(self.pid)
     }
 
     /// Whether it is the one that is meant by `wanted`: a group's whole name, its last word, or the beginning of its
     /// directory's name. None is every one.
     fn is(&self, wanted: Option<&str>) -> bool {
         let Some(wanted) = wanted else { return true };
-        let group = self.identity.as_ref().map(|identity| identity.group.as_str());
-        let named = group.is_some_and(|group| group == wanted || group.rsplit(' ').next() == Some(wanted));
+        let named =
+            self.name().is_some_and(|group| group == wanted || group.rsplit(' ').next() == Some(wanted));
         named || self.hash().starts_with(wanted)
     }
 }
 
-/// The name of a group whose manager is met in `directory` and says that it is `identity`, and whether `wanted` means it.
-pub(super) fn named(directory: &Path, identity: Option<Identity>, wanted: Option<&str>) -> (String, bool) {
-    let found = Found { directory: directory.to_path_buf(), pid: None, identity, answer: Err(Silence::Dead) };
-    (found.group(), found.is(wanted))
+/// How a manager is named.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Its group, or what stands for it.
+    pub(super) group: String,
+    /// Whether that is the name of its group for sure.
+    pub(super) is_known: bool,
+    /// Whether it is meant.
+    pub(super) is_wanted: bool,
+}
+
+/// The name of the manager of `directory`, which says that it is `identity`, and whether `wanted` means it.
+pub(super) fn named(directory: &Path, identity: Option<Identity>, wanted: Option<&str>) -> Named {
+    let found = Found::new(directory, identity, Err(Silence::Silent(String::new())));
+    Named { group: found.group(), is_known: found.name().is_some(), is_wanted: found.is(wanted) }
+}
+
+/// What a command that asked these managers exits with: it has failed if one of them did not answer, or could not. That
+/// there is none any more, or that it is older than the question, is no failure.
+pub(super) fn code(found: &[Found]) -> ExitCode {
+    if found.iter().any(Found::has_failed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The directories of groups in [`run_dir`] that have, or had, a manager.
@@ -170,9 +218,7 @@ fn found(directory: &Path, answered: &mut Vec<(PathBuf, Asked)>) -> Found {
         || (None, Err(Silence::Silent(format!("no answer within {} s", PATIENCE.as_secs())))),
         |at| answered.swap_remove(at).1,
     );
-    let pid = fs::read_to_string(Group::at("", directory).pid_file()).ok();
-    let pid = pid.and_then(|text| text.trim().parse().ok());
-    Found { directory: directory.to_path_buf(), pid, identity, answer }
+    Found::new(directory, identity, answer)
 }
 
 type Asked = (Option<Identity>, Result<Answer, Silence>);
@@ -185,6 +231,7 @@ fn one(directory: &Path, question: &Question) -> Asked {
         Err(error) => return (None, Err(Silence::Silent(error.to_string()))),
     };
     let mut put = |question: &Question| match client.ask(question) {
+        Ok(Answer::Failed(text)) if text.starts_with(NOT_UNDERSTOOD) => Err(Silence::Older(text)),
         Ok(Answer::Failed(text)) => Err(Silence::Failed(text)),
         Ok(answer) => Ok(answer),
         Err(error) => Err(Silence::Silent(error.to_string())),
@@ -194,7 +241,7 @@ fn one(directory: &Path, question: &Question) -> Asked {
             (Some(identity.clone()), Ok(Answer::Manager(identity)))
         }
         Ok(Answer::Manager(identity)) => (Some(identity), put(question)),
-        Err(Silence::Failed(_)) => {
+        Err(Silence::Failed(_) | Silence::Older(_)) => {
             // It is older than that question; this one every manager has known.
             let dump = put(&Question::Dump);
             let identity = match &dump {
@@ -222,8 +269,19 @@ fn tell(missing: usize) {
     }
 }
 
+/// What stands in JSON in the place of what a manager did not tell; its pid is called `pid`.
+pub(super) fn untold(found: &Found, silence: &Silence, pid: &str) -> Value {
+    json!({
+        pid: found.pid(),
+        "group": found.group(),
+        "directory": found.directory,
+        "state": silence.word(),
+        "error": silence.text(),
+    })
+}
+
 /// Says on stderr which managers did not answer, and why.
-pub(super) fn complain(found: &[Found]) {
+pub(super) fn complain<'f>(found: impl IntoIterator<Item = &'f Found>) {
     for found in found {
         if let Err(silence) = &found.answer {
             eprintln!("gam: the manager of {}: {}", found.group().escape_debug(), silence.text());
@@ -258,6 +316,33 @@ mod tests {
     }
 
     #[test]
+    fn only_a_manager_that_should_have_answered_is_a_failure() {
+        for (answer, failed) in [
+            (Ok(Answer::Unknown), false),
+            (Err(Silence::Dead), false),
+            (Err(Silence::Older("x".into())), false),
+            (Err(Silence::Silent("x".into())), true),
+            (Err(Silence::Failed("x".into())), true),
+        ] {
+            let found = Found::new(Path::new("/nowhere"), None, answer);
+            assert_eq!(found.has_failed(), failed, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_manager_that_hangs_is_named_by_its_command_line() {
+        let found = Found {
+            directory: "/run/gam/0123".into(),
+            pid: Some(7),
+            identity: None,
+            called: Some("namespace k8s.io payments".into()),
+            answer: Err(Silence::Silent("no answer".into())),
+        };
+        assert!(found.is(Some("payments")) && found.is(Some("012")) && !found.is(Some("search")));
+        assert_eq!(found.group(), "namespace k8s.io payments");
+    }
+
+    #[test]
     fn an_older_manager_is_asked_all_the_same() {
         use std::io::{BufRead as _, BufReader, Write as _};
         let run = tempfile::tempdir().unwrap();
@@ -277,7 +362,7 @@ mod tests {
         let asked = |question| all(std::slice::from_ref(&old), &question).pop().unwrap().answer;
         assert_eq!(asked(Question::Dump), Ok(Answer::Dumped(serde_json::json!({"pid": 7}))));
         assert_eq!(asked(Question::List), Ok(Answer::Listed(Vec::new())));
-        assert!(matches!(asked(Question::Stacks), Err(Silence::Failed(_))), "what it cannot tell is said");
+        assert!(matches!(asked(Question::Stacks), Err(Silence::Older(_))), "what it cannot tell is said");
         server.join().unwrap();
     }
 
@@ -288,6 +373,7 @@ mod tests {
             directory: "/run/gam/0123".into(),
             pid: None,
             identity: Some(identity),
+            called: None,
             answer: Err(Silence::Dead),
         };
         for wanted in [None, Some("namespace k8s.io payments"), Some("payments"), Some("012")] {

@@ -7,17 +7,19 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::managers::{self, PATIENCE};
+use super::managers::{self, Found, PATIENCE};
 use super::table::plain;
 use super::{OperatorError, print, print_json};
 use crate::group::Group;
+use crate::metrics::{Merged, Source, merge};
 
 /// The longest answer, in bytes.
 const LONGEST: u64 = 16 << 20;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "It exits with 1 if a manager does not tell, as where its configuration turns metrics off."
+    after_help = "Where there is more than one manager, every sample has the labels `group` and `group_id`, as at the node's \
+    address.\nIt exits with 1 if a manager does not tell, as where its configuration turns metrics off."
 )]
 pub(super) struct Args {
     /// Print JSON: a value for each name with its labels
@@ -28,31 +30,49 @@ pub(super) struct Args {
     group: Option<String>,
 }
 
+/// What a manager tells.
+struct Page<'f> {
+    found: &'f Found,
+    text: String,
+}
+
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let found = managers::living(args.group.as_deref())?;
-    let mut rows: Vec<Value> = Vec::new();
+    let mut pages: Vec<Page<'_>> = Vec::new();
     let mut failed = false;
     for found in &found {
-        let pid = found.identity.as_ref().map(|identity| identity.pid).or(found.pid);
-        let group = found.group();
         match get(&Group::at("", &found.directory).metrics_socket()) {
-            Ok(text) if args.json => {
-                rows.push(json!({"manager": pid, "group": group, "metrics": values(&text)}));
-            }
-            Ok(text) => {
-                let pid = pid.unwrap_or_default();
-                print(&format!("# manager {pid}, group {}\n{text}", plain(&group)))?;
-            }
+            Ok(text) => pages.push(Page { found, text }),
             Err(error) => {
                 failed = true;
+                let group = found.group();
                 eprintln!("gam: the manager of {}: its metrics cannot be read: {error}", plain(&group));
             }
         }
     }
     if args.json {
-        print_json(&rows)?;
+        let row = |Page { found, text }: &Page<'_>| json!({"manager": found.pid(), "group": found.group(), "metrics": values(text)});
+        print_json(&pages.iter().map(row).collect::<Vec<Value>>())?;
+    } else {
+        let Merged { text, refused } = text(pages, found.len());
+        for error in &refused {
+            failed = true;
+            eprintln!("gam: {error}");
+        }
+        print(&text)?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The pages as one text: where `asked` managers are more than one, as the node's address puts them together.
+fn text(mut pages: Vec<Page<'_>>, asked: usize) -> Merged {
+    match pages.pop() {
+        Some(page) if asked == 1 => Merged { text: page.text, refused: Vec::new() },
+        last => {
+            let source = |page: Page<'_>| Source::new(&page.found.group(), &page.found.directory, page.text);
+            merge(&pages.into_iter().chain(last).map(source).collect::<Vec<_>>())
+        }
+    }
 }
 
 /// The body of `GET /metrics` at a unix socket, by HTTP/1.0, which has no chunks.
@@ -91,6 +111,7 @@ fn values(text: &str) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Answer;
 
     #[test]
     fn values_are_found_by_name_and_labels() {
@@ -98,6 +119,26 @@ mod tests {
         assert_eq!(values["a"], json!(1.0));
         assert_eq!(values["b{le=\"+Inf\"}"], json!(2.5));
         assert_eq!(values["c"], json!("NaN"));
+    }
+
+    #[test]
+    fn only_more_than_one_manager_are_told_apart() {
+        let found = ["/run/gam/1", "/run/gam/2"].map(|directory| Found {
+            directory: directory.into(),
+            pid: None,
+            identity: None,
+            called: Some("g".into()),
+            answer: Ok(Answer::Unknown),
+        });
+        let pages = |count| {
+            let text = "# HELP x X.\n# TYPE x gauge\nx 1\n".to_owned();
+            found.iter().take(count).map(|found| Page { found, text: text.clone() }).collect()
+        };
+        assert_eq!(text(pages(1), 1).text, "# HELP x X.\n# TYPE x gauge\nx 1\n");
+        let one = "# HELP x X.\n# TYPE x gauge\nx{group=\"g\",group_id=\"1\"} 1\n";
+        assert_eq!(text(pages(1), 2).text, one, "the other did not tell");
+        assert_eq!(text(pages(2), 2).text, format!("{one}x{{group=\"g\",group_id=\"2\"}} 1\n"));
+        assert_eq!(text(pages(0), 1).text, "");
     }
 
     #[test]

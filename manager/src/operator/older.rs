@@ -1,21 +1,18 @@
 //! Managers of builds that knew no question of an operator but `dump`: after an upgrade they serve on.
 
-use std::fs;
-
 use serde_json::Value;
 
+use super::cmdline;
 use crate::control::{Identity, Listed};
 
 /// Who the manager is whose dump this is. Its group is on its command line, where `start` wrote it.
 pub(super) fn identity(dump: &Value) -> Option<Identity> {
     let pid = u32::try_from(dump.get("pid")?.as_u64()?).ok()?;
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let group = line.split(|byte| *byte == 0).find_map(|word| word.strip_prefix(b"--group="))?;
     Some(Identity {
         pid,
         version: dump.get("version").and_then(Value::as_str).unwrap_or_default().to_owned(),
         revision: "unknown".to_owned(),
-        group: String::from_utf8_lossy(group).into_owned(),
+        group: cmdline::group(pid)?,
         started_ms: 0,
     })
 }

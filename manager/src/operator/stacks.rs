@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ls::{none, short};
 use super::managers;
@@ -13,6 +14,9 @@ use crate::control::{Answer, Question};
 use crate::server::Stack;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It exits with 1 if a manager does not answer; with --json there is an object with `error` for each such one."
+)]
 pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
@@ -33,23 +37,37 @@ struct Row {
     group: String,
 }
 
+/// What stands in the list of `--json`.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Element<'r> {
+    Told(&'r Row),
+    /// A manager that did not answer.
+    Untold(Value),
+}
+
 pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let found = managers::ask(args.group.as_deref(), &Question::Stacks)?;
     managers::complain(&found);
     let mut rows: Vec<Row> = Vec::new();
     for found in &found {
         let Ok(Answer::Stacks(stacks)) = &found.answer else { continue };
-        let manager = found.identity.as_ref().map(|identity| identity.pid);
+        let manager = found.pid();
         rows.extend(stacks.iter().map(|stack| Row { stack: stack.clone(), manager, group: found.group() }));
     }
     rows.retain(|row| !args.without_waits || row.stack.method != "Wait");
     rows.sort_by_key(|row| std::cmp::Reverse(row.stack.age_ms));
     if args.json {
-        print_json(&rows)?;
+        let untold = found.iter().filter_map(|found| {
+            found.answer.as_ref().err().map(|silence| managers::untold(found, silence, "manager"))
+        });
+        let mut all: Vec<Element<'_>> = rows.iter().map(Element::Told).collect();
+        all.extend(untold.map(Element::Untold));
+        print_json(&all)?;
     } else {
         print(&text(&rows))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(managers::code(&found))
 }
 
 fn text(rows: &[Row]) -> String {

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::screen::Screen;
 use super::cost;
 use super::ls::{self, ContainerRow, ManagerRow, none, short};
-use super::managers;
+use super::managers::{self, Found};
 use super::table::{Table, bytes};
 use super::{OperatorError, print};
 use crate::control::Question;
@@ -61,6 +61,8 @@ struct Look {
     at: Instant,
     managers: Vec<(ManagerRow, Option<u64>)>,
     containers: Vec<ContainerRow>,
+    /// The managers that should have answered and did not.
+    failed: Vec<Found>,
 }
 
 /// What has happened between two looks.
@@ -94,7 +96,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
     let runtime = runtime.map_err(kernel("wait for signals"))?;
     let is_live = !args.json && args.count.is_none() && !args.once && io::stdout().is_terminal();
     let frames = if is_live { None } else { Some(if args.once { 1 } else { args.count.unwrap_or(1) }) };
-    runtime.block_on(async {
+    let last = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(kernel("wait for signals"))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(kernel("wait for signals"))?;
         let screen = is_live.then(Screen::enter).transpose()?;
@@ -121,8 +123,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, OperatorError> {
             before = now;
             shown += 1;
         }
-        Ok(ExitCode::SUCCESS)
-    })
+        Ok::<Look, OperatorError>(before)
+    })?;
+    managers::complain(&last.failed);
+    Ok(managers::code(&last.failed))
 }
 
 fn look(args: &Args) -> Result<Look, OperatorError> {
@@ -133,7 +137,9 @@ fn look(args: &Args) -> Result<Look, OperatorError> {
         (row, cpu)
     });
     let managers = managers.collect();
-    Ok(Look { at: Instant::now(), managers, containers: found.iter().flat_map(ls::containers).collect() })
+    let containers = found.iter().flat_map(ls::containers).collect();
+    let failed = found.into_iter().filter(Found::has_failed).collect();
+    Ok(Look { at: Instant::now(), managers, containers, failed })
 }
 
 fn compare(before: &Look, now: &Look, sort: Sort) -> Frame {

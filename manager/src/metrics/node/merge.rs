@@ -15,7 +15,7 @@ const ID: usize = 8;
 
 /// One group's text.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     id: String,
     /// The labels of its samples.
     labels: String,
@@ -24,15 +24,15 @@ pub(super) struct Source {
 
 /// What all have told.
 #[derive(Debug)]
-pub(super) struct Merged {
-    pub(super) text: String,
+pub(crate) struct Merged {
+    pub(crate) text: String,
     /// The groups that were left out.
-    pub(super) refused: Vec<RefusedError>,
+    pub(crate) refused: Vec<RefusedError>,
 }
 
 /// A group's text that does not fit in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RefusedError {
+pub(crate) enum RefusedError {
     /// one that is not understood
     #[error("the metrics of the group {group} are not understood: {source}")]
     Malformed { group: String, source: Malformed },
@@ -43,7 +43,7 @@ pub(super) enum RefusedError {
 
 impl Source {
     /// The text of the group `name` with this directory.
-    pub(super) fn new(name: &str, directory: &Path, text: String) -> Self {
+    pub(crate) fn new(name: &str, directory: &Path, text: String) -> Self {
         let id = directory.file_name().unwrap_or_default().to_string_lossy();
         let id: String = id.chars().take(ID).collect();
         let name: String = if name.is_empty() { id.clone() } else { name.chars().take(NAME).collect() };
@@ -55,7 +55,7 @@ impl Source {
 }
 
 /// Puts them together. One that does not fit is left out whole, and the first counts: it is the caller's own.
-pub(super) fn merge(sources: &[Source]) -> Merged {
+pub(crate) fn merge(sources: &[Source]) -> Merged {
     let mut all: BTreeMap<&str, Vec<(&Source, Family<'_>)>> = BTreeMap::new();
     let mut refused = Vec::new();
     let mut size = 0;

@@ -15,7 +15,7 @@ pub(super) struct Family<'a> {
 /// A line that is not what a manager writes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} {why}")]
-pub(super) struct Malformed {
+pub(crate) struct Malformed {
     /// The line, from 1.
     pub(super) line: usize,
     /// What is wrong with it.

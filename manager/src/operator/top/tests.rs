@@ -14,9 +14,14 @@ fn row(id: &str, cpu: u64, memory: u64) -> ContainerRow {
 
 fn looks() -> (Look, Look) {
     let at = Instant::now();
-    let before = Look { at, managers: Vec::new(), containers: vec![row("a", 0, 7), row("b", 1000, 8)] };
+    let before = Look {
+        at,
+        managers: Vec::new(),
+        failed: Vec::new(),
+        containers: vec![row("a", 0, 7), row("b", 1000, 8)],
+    };
     let containers = vec![row("a", 500_000_000, 7), row("b", 1000, 8), row("c", 9, 9)];
-    (before, Look { at: at + Duration::from_secs(1), managers: Vec::new(), containers })
+    (before, Look { at: at + Duration::from_secs(1), managers: Vec::new(), failed: Vec::new(), containers })
 }
 
 #[test]
