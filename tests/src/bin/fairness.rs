@@ -1,4 +1,5 @@
-//! What a tenant notices of another's burst in the same manager (K4): `fairness [CREATES] [EXECS]`, 500 each by default.
+//! What a tenant notices of another's burst in the same manager (K4): `fairness [CREATES] [EXECS] [GROUPING]`, 500 each by
+//! default, and grouping `node`. With `namespace` each tenant has a manager of its own, which tells what of it is the machine's.
 //!
 //! Over the shim's own protocol and with runc, so that only the shim is measured: tenant "quiet" creates, asks, kills and
 //! deletes one container after another, first alone and then while tenant "noisy" wants everything at once. Prints
@@ -13,7 +14,6 @@ use gam_tests::shim::{Container, Lab, Limit, case, together};
 
 /// How long the quiet tenant is looked at while nobody disturbs it.
 const IDLE: Duration = Duration::from_secs(8);
-const CONFIG: &str = "linger = \"1s\"\ngrouping = \"node\"\n[events]\npatience = \"3s\"\n";
 
 /// What was measured of one kind of request.
 #[derive(Default)]
@@ -102,8 +102,9 @@ fn row(what: &str, quantile: f64, sets: [&mut Times; 3]) {
     );
 }
 
-async fn measure(lab: Lab, creates: usize, execs: usize) {
-    std::fs::write(lab.config_file(), CONFIG).expect("configuration");
+async fn measure(lab: Lab, creates: usize, execs: usize, grouping: String) {
+    let config = format!("linger = \"1s\"\ngrouping = \"{grouping}\"\n[events]\npatience = \"3s\"\n");
+    std::fs::write(lab.config_file(), config).expect("configuration");
     let since = Instant::now();
     let mut idle = live(&lab, "idle", || since.elapsed() > IDLE).await;
 
@@ -157,7 +158,9 @@ async fn measure(lab: Lab, creates: usize, execs: usize) {
 }
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
-    let (creates, execs) = (numbers.next().unwrap_or(500), numbers.next().unwrap_or(500));
-    case("fairness", Limit::Long, &[], move |lab| measure(lab, creates, execs));
+    let mut words = std::env::args().skip(1);
+    let mut number = || words.next().map_or(500, |text| text.parse::<usize>().expect("a number"));
+    let (creates, execs) = (number(), number());
+    let grouping = words.next().unwrap_or_else(|| "node".to_owned());
+    case("fairness", Limit::Long, &[], move |lab| measure(lab, creates, execs, grouping));
 }
