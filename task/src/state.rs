@@ -179,6 +179,25 @@ impl State {
         Ok(effects)
     }
 
+    /// Whether [`step`](Self::step) would take an input now. For what waits for its turn at the runtime before it is fed in, this
+    /// costs the same with one exec as with a thousand.
+    ///
+    /// # Errors
+    /// What `step` would refuse it with.
+    pub fn allows(&self, input: &Input) -> Result<(), Refusal> {
+        let execs = match input {
+            Input::Start | Input::Pause | Input::Resume => BTreeMap::new(),
+            Input::StartExec(id) => self
+                .execs
+                .get_key_value(id)
+                .map(|(id, exec)| (id.clone(), exec.clone()))
+                .into_iter()
+                .collect(),
+            _ => self.execs.clone(),
+        };
+        Self { init: self.init.clone(), execs }.step(input.clone()).map(drop)
+    }
+
     fn init_exited(&mut self, exit: Exit) -> Result<Vec<Effect>, Refusal> {
         let mut effects = self.init.exited(exit)?;
         let running = self.execs.iter().filter(|(_, exec)| matches!(exec.phase, ExecPhase::Running { .. }));

@@ -1,9 +1,9 @@
 //! The operator's commands: `gam ls`, `gam stacks`, `gam gc`, ...
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use gam_tests::case::Container;
 use gam_tests::daemon::{Daemon, Settings};
 use gam_tests::operator::{asked, command, gam};
+use gam_tests::prometheus::check_metrics;
 use gam_tests::suite::Test;
 use gam_tests::{cgroup, leftovers, poll, processes};
 use nix::sys::signal::{Signal, kill};
@@ -383,22 +384,9 @@ fn metrics_of_two_managers_are_one_text(t: &Test) {
     }
     let daemon = Daemon::start(Settings::new());
     let containers = two_tenants(t, &daemon);
-    let check = |text: &str| {
-        let mut child = Command::new("promtool")
-            .args(["check", "metrics"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starting promtool: tests/install installs it");
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-    };
     let text = gam(&daemon, &["metrics"]);
     assert_eq!(text.code, 0, "{text:?}");
-    check(&text.out);
+    check_metrics(&text.out);
     let count = |text: &str, begin: &str| text.lines().filter(|line| line.starts_with(begin)).count();
     assert_eq!(count(&text.out, "# TYPE gam_tasks "), 1);
     for tenant in ["payments", "search"] {
@@ -407,12 +395,12 @@ fn metrics_of_two_managers_are_one_text(t: &Test) {
     }
     let one = gam(&daemon, &["metrics", "--group", "search"]);
     assert_eq!((one.code, count(&one.out, "gam_tasks{state=\"running\"} 1")), (0, 1), "{one:?}");
-    check(&one.out);
+    check_metrics(&one.out);
     let hung = Stopped::new(containers[0].shim());
     let part = gam(&daemon, &["metrics"]);
     assert!(part.code == 1 && part.err.contains("payments"), "{part:?}");
     assert!(part.out.contains("group=\"namespace e2e search\""), "{part:?}");
-    check(&part.out);
+    check_metrics(&part.out);
     drop(hung);
     containers.into_iter().for_each(Container::end);
 }

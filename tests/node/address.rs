@@ -1,15 +1,13 @@
 //! One address that whichever manager is there answers at.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gam_tests::case::Container;
 use gam_tests::events::Kind;
 use gam_tests::poll;
-use gam_tests::prometheus::free_address;
+use gam_tests::prometheus::{check_metrics, free_address};
 use gam_tests::suite::Test;
 use gam_tests::{processes, scrape};
 
@@ -47,20 +45,6 @@ fn listener_at(address: SocketAddr, of: &[u32]) -> u32 {
     *of.iter().find(has).expect("a manager listens there")
 }
 
-fn promtool(text: &str) {
-    let mut child = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starting promtool: tests/install installs it");
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-}
-
 fn one_address_answers_for_every_group_and_is_taken_over(t: &Test) {
     let address = free_address();
     let daemon = daemon_at(address);
@@ -69,7 +53,7 @@ fn one_address_answers_for_every_group_and_is_taken_over(t: &Test) {
     let text = poll::until("both managers are told of", || {
         scrape::get_at(address, "/metrics").ok().filter(|text| groups(text) == both)
     });
-    promtool(&text);
+    check_metrics(&text);
     for pod in &pods {
         let has = |line: &str, words: [&str; 3]| words.iter().all(|word| line.contains(word));
         let (tenant, id) = if pod.id == pods[0].id { ("red", &pod.id) } else { ("blue", &pod.id) };

@@ -1,6 +1,7 @@
 //! A private Prometheus: its own directory and address, the shipped configuration with another target and a shorter interval.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,6 +30,24 @@ pub struct Prometheus {
     dir: TempDir,
     address: SocketAddr,
     child: Child,
+}
+
+/// Has promtool check metrics, of which it must have nothing to say.
+///
+/// # Panics
+/// If it has.
+pub fn check_metrics(text: &str) {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starting promtool: tests/install installs it");
+    child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("its input");
+    let output = child.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// An address on loopback that no other test takes: its host is made of this process's number and of how many were asked for.

@@ -55,7 +55,7 @@ impl Container {
     ///
     /// # Errors
     /// [`ContainerError`]; streams that are refused are refused before a thing is made.
-    pub async fn create(host: &Arc<Host>, request: CreateRequest) -> Result<Arc<Self>, ContainerError> {
+    pub async fn create(host: &Arc<Host>, mut request: CreateRequest) -> Result<Arc<Self>, ContainerError> {
         let streams = &request.streams;
         let plan = Plan::parse(streams.terminal, &streams.stdin, &streams.stdout, &streams.stderr)?;
         // A spec that cannot be read is the runtime's to complain of; until then its processes are thought to survive.
@@ -66,7 +66,6 @@ impl Container {
         let account = host.accounts.of(&Tenant::of(&request.key, &spec));
         let taken =
             account.take(Quota::Containers).inspect_err(|error| host.telemetry.limited(error.quota))?;
-        let mut request = request;
         let unwanted = request.unwanted.take();
         let container = Arc::new(Self::new(host, request, plan, &spec, taken));
         container.save_first()?;

@@ -15,8 +15,8 @@ const SIGKILL: i32 = 9;
 
 impl Container {
     /// Whether the state machine would take an input now. It may not any more when a turn has come.
-    pub(super) fn allows(&self, input: Input) -> Result<(), Refusal> {
-        self.inner().state.clone().step(input).map(drop)
+    pub(super) fn allows(&self, input: &Input) -> Result<(), Refusal> {
+        self.inner().state.allows(input)
     }
 
     /// Feeds the state machine and does what it says. Events are handed over before anybody else sees the new state, so

@@ -56,7 +56,7 @@ impl Container {
     pub async fn start_exec(self: &Arc<Self>, id: &str) -> Result<u32, ContainerError> {
         let member = self.member(Some(id))?;
         let id: ExecId = id.into();
-        self.allows(Input::StartExec(id.clone()))?;
+        self.allows(&Input::StartExec(id.clone()))?;
         let turn = self.runtime.turn("exec").await;
         self.apply(Input::StartExec(id.clone()))?;
         match turn.run(self.make_exec(&id, &member)).await {

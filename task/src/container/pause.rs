@@ -11,7 +11,7 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it runs; what the runtime refuses.
     pub async fn pause(self: &Arc<Self>) -> Result<(), ContainerError> {
-        self.allows(Input::Pause)?;
+        self.allows(&Input::Pause)?;
         let turn = self.runtime.turn("pause").await;
         self.apply(Input::Pause)?;
         match turn.run(self.runtime.pause()).await {
@@ -32,7 +32,7 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it is paused; what the runtime refuses.
     pub async fn resume(self: &Arc<Self>) -> Result<(), ContainerError> {
-        self.allows(Input::Resume)?;
+        self.allows(&Input::Resume)?;
         let turn = self.runtime.turn("resume").await;
         self.apply(Input::Resume)?;
         match turn.run(self.runtime.resume()).await {

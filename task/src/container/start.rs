@@ -14,7 +14,7 @@ impl Container {
     /// # Errors
     /// [`ContainerError::Refused`] unless it was created and not started; what the runtime refuses.
     pub async fn start(self: &Arc<Self>) -> Result<u32, ContainerError> {
-        self.allows(Input::Start)?;
+        self.allows(&Input::Start)?;
         let restoring = self.inner().state.init.phase == Phase::Restorable;
         let turn = self.runtime.turn(if restoring { "restore" } else { "start" }).await;
         self.apply(Input::Start)?;

@@ -189,7 +189,10 @@ fn explore(survivors: bool) -> usize {
         }
         for (input, mut next_world) in moves(&world) {
             let mut next = state.clone();
-            match next.step(input.clone()) {
+            let allowed = next.allows(&input);
+            let stepped = next.step(input.clone());
+            assert_eq!(allowed.err(), stepped.as_ref().err().cloned(), "{input:?}");
+            match stepped {
                 Err(refusal) => {
                     assert_eq!(next, state, "{input:?} was refused ({refusal}) and changed the state");
                     let answer = !matches!(
